@@ -1,0 +1,96 @@
+# Every task by one name. `make help` lists them.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+MARKS  := .make
+RUN    := PYTHONPATH=book $(BIN)/python -m
+
+NOTEBOOKS := $(wildcard nbs/*.ipynb)
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PIP_ROOT_USER_ACTION = ignore
+
+.DEFAULT_GOAL := help
+.PHONY: help book html pdf export run check text sync lab test lint test-gpu wheel clean FORCE
+
+help: ## list the tasks
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---- environments: the book needs neither torch nor a GPU; tests and notebooks need both groups ----
+
+$(MARKS)/venv: pyproject.toml
+	@echo "[venv] making $(VENV)"
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"tinyllm needs Python 3.11 or newer, this is {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'
+	@mkdir -p $(MARKS)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -q "pip>=25.1"
+	@touch $@
+
+$(MARKS)/book-tools: $(MARKS)/venv
+	@echo "[install] what rendering needs (nbdev, jupytext, pandoc, typst)"
+	@$(BIN)/pip install -q --group book
+	@$(MAKE) -s $(MARKS)/package
+	@touch $@
+
+$(MARKS)/test-tools: $(MARKS)/venv
+	@echo "[install] what running and testing needs (torch, transformers, pytest, ...)"
+	@$(BIN)/pip install -q --group test
+	@$(MAKE) -s $(MARKS)/package
+	@touch $@
+
+$(MARKS)/package: $(MARKS)/venv book/kit/pyproject.toml
+	@$(BIN)/pip install -q "setuptools>=77.0.3"
+	@$(BIN)/pip install -q --no-deps --no-build-isolation -e . -e book/kit
+	@if [ -d .git ]; then git config diff.jupytext.textconv "$(CURDIR)/$(BIN)/jupytext --to py:percent --opt cell_metadata_filter=tags --output -"; fi
+	@touch $@
+
+# ---- from notebooks to the package ----
+
+export: $(MARKS)/exported ## write tinyllm/ from nbs/
+$(MARKS)/exported: $(NOTEBOOKS) settings.ini | $(MARKS)/book-tools
+	@echo "[export] nbs/ -> tinyllm/"
+	@$(BIN)/nbdev_export
+	@touch $@
+
+run: $(MARKS)/test-tools $(MARKS)/exported ## export, execute changed notebooks, store their outputs
+	@echo "[run] executing notebooks (two at a time)"
+	@$(RUN) press.execute --stale $(CHAPTER)
+
+text: $(MARKS)/book-tools ## open every notebook as a percent script in .text/
+	@mkdir -p .text
+	@$(BIN)/jupytext --quiet --sync $(NOTEBOOKS)
+	@echo "edit .text/*.py, then: make sync"
+
+sync: $(MARKS)/book-tools ## fold edits of .text/ back into nbs/, outputs kept
+	@$(BIN)/jupytext --quiet --sync .text/*.py
+	@$(MAKE) -s export
+
+lab: $(MARKS)/test-tools ## open the notebooks in JupyterLab
+	@$(BIN)/pip install -q --group lab
+	@$(BIN)/jupyter lab nbs
+
+# ---- from notebooks to the book ----
+
+book: $(MARKS)/exported ## render _book/index.html and _book/tinyllm.pdf (FORMAT=html or pdf for one)
+	@if [ -z "$(PRESS)" ] && $(BIN)/python book/press/which_quarto.py; then \
+	  quarto render $(if $(FORMAT),--to $(subst pdf,typst,$(FORMAT))); \
+	else \
+	  $(RUN) press $(or $(FORMAT),all); \
+	fi
+
+# ---- proof ----
+
+test: $(MARKS)/test-tools $(MARKS)/exported lint ## everything: chapters, package, book
+	@$(BIN)/python -m pytest tests --ignore=tests/gpu $(ARGS)
+
+lint: $(MARKS)/test-tools
+	@$(BIN)/ruff check -q .
+
+test-gpu: ## kernels, graphs and overlap, on a CUDA machine with torch and pytest
+	$(PYTHON) -m pytest tests/gpu
+
+wheel: $(MARKS)/test-tools $(MARKS)/exported ## dist/tinyllm_book-*.whl
+	@$(BIN)/python -m build --wheel --no-isolation -o dist . >/dev/null
+	@ls -l dist/*.whl
+
+clean: ## remove everything that make made (the environment too)
+	rm -rf $(VENV) $(MARKS) _book dist build .text *.egg-info book/kit/*.egg-info .pytest_cache .ruff_cache .hypothesis

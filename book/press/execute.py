@@ -1,0 +1,211 @@
+"""Run notebooks top to bottom, store their outputs, or compare a fresh run with what is stored.
+
+    python -m press.execute nbs/02_tokens.ipynb ...    run and store
+    python -m press.execute --check                    run all, store nothing, exit 1 on a difference
+    python -m press.execute --stale                    run and store only notebooks whose code or package changed
+
+A fresh run is compared by meaning: numbers in text to 1e-3 relative, pictures by presence and size
+(their bytes differ between processors), cells tagged `timing` only by the kinds of their outputs.
+"""
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+ROOT = Path(__file__).resolve().parents[2]
+NBS = ROOT / "nbs"
+SEAL = ROOT / ".make" / "executed"
+NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+RELATIVE, ABSOLUTE = 1e-3, 1e-6
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",  # two notebooks run side by side; one thread each also sums in a fixed order
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONHASHSEED": "0",
+    "TQDM_DISABLE": "1",
+}
+
+
+@dataclass
+class Outcome:
+    path: Path
+    seconds: float
+    notebook: nbformat.NotebookNode | None = None
+    error: str = ""
+    differences: list[str] = field(default_factory=list)
+
+
+def execute(path: Path, timeout: int = 600) -> Outcome:
+    """Run a copy of the notebook in a fresh kernel in its own folder; the file is not touched."""
+    start = time.perf_counter()
+    notebook = nbformat.read(path, as_version=4)
+    for cell in code_cells(notebook):
+        cell.outputs, cell.execution_count = [], None
+    client = NotebookClient(
+        notebook, timeout=timeout, kernel_name="python3", coalesce_streams=True,
+        resources={"metadata": {"path": str(path.parent)}},
+    )
+    try:
+        client.execute(env={**os.environ, **ENVIRONMENT})
+    except CellExecutionError as failure:
+        failed = next(i for i, c in enumerate(notebook.cells) if has_error(c))
+        return Outcome(path, time.perf_counter() - start, error=f"{path.name}, cell {failed}:\n{failure}")
+    return Outcome(path, time.perf_counter() - start, notebook=clean(notebook))
+
+
+def code_cells(notebook):
+    return [c for c in notebook.cells if c.cell_type == "code"]
+
+
+def has_error(cell) -> bool:
+    return any(o.output_type == "error" for o in cell.get("outputs", []))
+
+
+def clean(notebook):
+    """Keep only what a reader or the next diff needs: sources, outputs, tags, the kernel's name."""
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags")
+        cell.metadata = {"tags": tags} if tags else {}
+        if cell.cell_type == "code":
+            cell.execution_count = None
+            for output in cell.outputs:
+                if "execution_count" in output:
+                    output.execution_count = None
+                output.get("metadata", {}).clear()
+    return notebook
+
+
+def numbers_and_rest(text: str) -> tuple[list[float], str]:
+    """Split a text into its numbers and what stands between them, white space folded."""
+    numbers = [float(n.replace(",", "")) for n in NUMBER.findall(text)]
+    return numbers, re.sub(r"\s+", " ", NUMBER.sub("#", text)).strip()
+
+
+def same_text(stored: str, fresh: str) -> bool:
+    a, rest_a = numbers_and_rest(stored)
+    b, rest_b = numbers_and_rest(fresh)
+    return rest_a == rest_b and len(a) == len(b) and all(
+        x == y or abs(x - y) <= max(ABSOLUTE, RELATIVE * max(abs(x), abs(y))) for x, y in zip(a, b)
+    )
+
+
+def picture_size(kind: str, data: str) -> str:
+    """The size an SVG declares; other pictures count by presence."""
+    if kind != "image/svg+xml":
+        return ""
+    head = re.search(r"<svg[^>]*>", data, re.S)
+    return " ".join(re.findall(r'\b(?:width|height)="([\d.]+)', head.group(0))) if head else ""
+
+
+def mime(output) -> dict[str, str]:
+    """An output as {kind: text}."""
+    if output.output_type == "stream":
+        return {f"stream/{output.name}": output.text}
+    return {k: "".join(v) if isinstance(v, list) else str(v) for k, v in output.get("data", {}).items()}
+
+
+def cell_differences(stored, fresh) -> list[str]:
+    """What a reader would notice between the stored outputs of one cell and fresh ones."""
+    timing = "timing" in stored.metadata.get("tags", [])
+    old, new = [mime(o) for o in stored.outputs], [mime(o) for o in fresh.outputs]
+    if [sorted(o) for o in old] != [sorted(o) for o in new]:
+        return [f"outputs stored {[sorted(o) for o in old]}, fresh {[sorted(o) for o in new]}"]
+    if timing:
+        return []
+    found = []
+    for a, b in zip(old, new):
+        for kind in a:
+            if kind.startswith("image/"):
+                size_a, size_b = picture_size(kind, a[kind]), picture_size(kind, b[kind])
+                if not same_text(size_a, size_b):
+                    found.append(f"{kind} was {size_a}, is {size_b}")
+            elif any(k.startswith("image/") for k in a) and kind == "text/plain":
+                continue  # "<Figure size ...>" beside its picture
+            elif not same_text(a[kind], b[kind]):
+                found.append(f"{kind}\n  stored: {a[kind].strip()[:400]!r}\n  fresh:  {b[kind].strip()[:400]!r}")
+    return found
+
+
+def differences(stored, fresh) -> list[str]:
+    """All differences between a notebook as stored and as just run."""
+    return [
+        f"cell {i}: {d}"
+        for i, (a, b) in enumerate(zip(stored.cells, fresh.cells)) if a.cell_type == "code"
+        for d in cell_differences(a, b)
+    ]
+
+
+def notebooks(names=()) -> list[Path]:
+    return [Path(n).resolve() for n in names] or sorted(NBS.glob("*.ipynb"))
+
+
+def has_code(path: Path) -> bool:
+    return bool(code_cells(nbformat.read(path, as_version=4)))
+
+
+def run_all(paths, workers=2):
+    """Outcomes as they finish, in the order given."""
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(execute, [p for p in paths if has_code(p)])
+
+
+def fingerprint(path: Path) -> str:
+    """Changes when the notebook's code or anything it could import changes."""
+    digest = hashlib.sha256()
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code":
+            digest.update(cell.source.encode() + b"\0")
+    package = [*ROOT.glob("tinyllm/**/*"), *ROOT.glob("book/kit/tinybook/**/*"), *ROOT.glob("book/measurements/**/*")]
+    for file in sorted(p for p in package if p.is_file() and p.suffix != ".pyc"):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def is_stale(path: Path) -> bool:
+    seal = SEAL / path.stem
+    return not seal.exists() or seal.read_text() != fingerprint(path)
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(prog="press.execute", description=__doc__.splitlines()[0])
+    parser.add_argument("notebooks", nargs="*", help="default: all of nbs/")
+    parser.add_argument("--check", action="store_true", help="compare with the stored outputs, store nothing")
+    parser.add_argument("--stale", action="store_true", help="only notebooks whose code or package changed")
+    args = parser.parse_args(argv)
+    paths = notebooks(args.notebooks)
+    if args.stale:
+        paths = [p for p in paths if has_code(p) and is_stale(p)]
+    failed = 0
+    for outcome in run_all(paths):
+        name = outcome.path.name
+        if outcome.notebook is not None and args.check:
+            outcome.differences = differences(nbformat.read(outcome.path, as_version=4), outcome.notebook)
+        elif outcome.notebook is not None:
+            nbformat.write(outcome.notebook, outcome.path)
+            SEAL.mkdir(parents=True, exist_ok=True)
+            (SEAL / outcome.path.stem).write_text(fingerprint(outcome.path))
+        wrong = outcome.error or "\n".join(outcome.differences)
+        failed += bool(wrong)
+        print(f"{'FAILED' if wrong else 'ok':>6}  {name}  {outcome.seconds:.1f} s", flush=True)
+        if wrong:
+            print(wrong, file=sys.stderr, flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

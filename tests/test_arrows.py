@@ -1,0 +1,77 @@
+"""The rooms of the package import in one direction: cli > serve, bench > llm > parallel > engine > model > kernels."""
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "tinyllm"
+FLOOR = {"cli": 6, "__main__": 6, "serve": 5, "bench": 5, "llm": 4, "parallel": 3, "engine": 2, "model": 1, "kernels": 0}
+FORBIDDEN = {"nbdev", "fastcore", "execnb", "tinybook", "matplotlib", "transformers"}
+MODULES = [p for p in sorted(PACKAGE.rglob("*.py")) if p.name != "_modidx.py"]
+
+
+def room(parts: tuple[str, ...]) -> str:
+    return parts[0].removesuffix(".py") if parts else ""
+
+
+def imports(path: Path, package: Path = PACKAGE) -> list[tuple[str, ...]]:
+    """Absolute names of everything a module imports, wherever in the file the import stands."""
+    here = ("tinyllm", *path.relative_to(package).parent.parts)
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [tuple(alias.name.split(".")) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) - node.level + 1] if node.level else ()
+            stem = base + tuple(node.module.split(".") if node.module else ())
+            found += [stem + (alias.name,) for alias in node.names]
+    return found
+
+
+def backward_arrows(path: Path, package: Path = PACKAGE) -> list[str]:
+    own = FLOOR.get(room(path.relative_to(package).parts))
+    return [
+        ".".join(name) for name in imports(path, package)
+        if own is not None and name[0] == "tinyllm" and FLOOR.get(room(name[1:]), -1) > own
+    ]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_forward(path):
+    assert room(path.relative_to(PACKAGE).parts) in {*FLOOR, "__init__"}, "a room that the design does not know"
+    assert not backward_arrows(path)
+
+
+def test_a_backward_arrow_is_seen(tmp_path):
+    (tmp_path / "model").mkdir()
+    for line in ("from ..engine.params import SamplingParams", "from tinyllm.engine import params", "import tinyllm.engine"):
+        (tmp_path / "model" / "bad.py").write_text(f"def late():\n    {line}\n")
+        assert backward_arrows(tmp_path / "model" / "bad.py", tmp_path), line
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_exported_code_needs_no_tool_of_the_book(path):
+    assert not {name[0] for name in imports(path)} & FORBIDDEN
+
+
+def run_without(blocked: set[str], code: str) -> subprocess.CompletedProcess:
+    guard = (
+        "import sys\n"
+        "class Block:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] in {sorted(blocked)!r}: raise ImportError('blocked: ' + name)\n"
+        "sys.meta_path.insert(0, Block())\n"
+    )
+    return subprocess.run([sys.executable, "-c", guard + code], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("module", ["tinyllm", "tinyllm.cli", "tinyllm.engine.params"])
+def test_light_modules_import_without_torch(module):
+    result = run_without({"torch", "triton", "fastapi", "ray"}, f"import {module}")
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_block_blocks():
+    assert run_without({"torch"}, "import tinyllm.model.transformer").returncode != 0

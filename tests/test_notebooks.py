@@ -1,0 +1,75 @@
+"""Every chapter runs top to bottom and prints what the book shows: doc test and freshness check in one pass."""
+import re
+import warnings
+from pathlib import Path
+
+import nbformat
+import pytest
+from press.execute import differences, has_code, notebooks, run_all, same_text
+
+CEILING = 60.0  # seconds a chapter may take on two cores before we say so; reported, not asserted
+SPINE_LIMIT, ALL_SPINES_LIMIT = 900, 20_000
+CHAPTERS = [p for p in notebooks() if p.stem[0].isdigit()]
+
+
+@pytest.fixture(scope="session")
+def outcomes():
+    """All notebooks, executed once, two at a time."""
+    results = {o.path: o for o in run_all([p for p in notebooks() if has_code(p)])}
+    total = sum(o.seconds for o in results.values())
+    print(f"\n{len(results)} notebooks, {total:.0f} s of kernels:", *(
+        f"{o.path.stem} {o.seconds:.1f}" for o in sorted(results.values(), key=lambda o: -o.seconds)[:10]))
+    return results
+
+
+@pytest.mark.parametrize("path", [p for p in notebooks() if has_code(p)], ids=lambda p: p.stem)
+def test_notebook_runs_and_its_outputs_are_fresh(path, outcomes):
+    outcome = outcomes[path]
+    assert not outcome.error, outcome.error
+    found = differences(nbformat.read(path, as_version=4), outcome.notebook)
+    assert not found, "\n".join(found) + "\nThe stored outputs are old: make run"
+    if outcome.seconds > CEILING:
+        warnings.warn(f"{path.stem} took {outcome.seconds:.0f} s; a chapter should stay under {CEILING:.0f}", stacklevel=1)
+
+
+def test_comparison_sees_a_changed_number_and_forgives_rounding():
+    assert same_text("loss 2.3456 after 1,000 steps", "loss 2.3457  after 1,000 steps")
+    assert not same_text("loss 2.3456", "loss 2.4456")
+    assert not same_text("token 17", "token 18")
+    assert not same_text("a wolf", "a fox")
+    assert not same_text("[1, 2]", "[1, 2, 3]")
+
+
+def spine_words(path: Path) -> int:
+    """Words of the short path: everything before the first section, The idea, and the Summary; code not counted."""
+    words, inside = 0, True
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type != "markdown":
+            continue
+        for line in re.sub(r"```.*?```", "", cell.source, flags=re.S).splitlines():
+            if line.startswith("## "):
+                inside = line.startswith(("## The idea", "## Summary"))
+            elif inside:
+                words += len(re.findall(r"\w+", line))
+    return words
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_the_short_path_stays_short(path):
+    assert spine_words(path) <= SPINE_LIMIT
+
+
+def test_the_whole_book_reads_in_ninety_minutes():
+    assert sum(map(spine_words, CHAPTERS)) < ALL_SPINES_LIMIT
+
+
+@pytest.mark.parametrize("path", notebooks(), ids=lambda p: p.stem)
+def test_claims_quote_the_prose(path):
+    """claim("4,096 tokens", ...) checks a number of the text; the text must really say it."""
+    cells = nbformat.read(path, as_version=4).cells
+    prose = re.sub(r"\s+", " ", " ".join(c.source for c in cells if c.cell_type == "markdown"))
+    prose += " ".join(re.findall(r"#\| fig-cap: (.*)", "\n".join(c.source for c in cells)))
+    for cell in cells:
+        if cell.cell_type == "code":
+            for quote in re.findall(r"""\bclaim\(\s*f?(["'])(.+?)\1""", cell.source):
+                assert re.sub(r"\s+", " ", quote[1]) in prose, f"claim({quote[1]!r}) is not in the text"
