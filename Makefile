@@ -89,6 +89,7 @@ test-gpu: ## kernels, graphs and overlap, on a CUDA machine with torch and pytes
 	$(PYTHON) -m pytest tests/gpu
 
 wheel: $(MARKS)/test-tools $(MARKS)/exported ## dist/tinyllm_book-*.whl
+	@rm -rf build
 	@$(BIN)/python -m build --wheel --no-isolation -o dist . >/dev/null
 	@ls -l dist/*.whl
 

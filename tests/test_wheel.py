@@ -1,0 +1,81 @@
+"""The wheel, alone in an empty environment, away from the repository."""
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import nbformat
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    out, source = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):  # a copy: an old build/ folder would leak into the wheel
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "tinyllm", source / "tinyllm", ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", out, source]
+    built = subprocess.run(command, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return next(out.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def empty_environment(wheel, tmp_path_factory) -> Path:
+    """A new virtual environment that holds the wheel and what it requires, pinned as in development."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("env")
+    venv.create(folder, with_pip=True)
+    pin = f"torch=={torch.__version__.split('+')[0]}"
+    result = subprocess.run([folder / "bin/pip", "install", "-q", pin, wheel], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def run(environment: Path, cwd: Path, *command) -> subprocess.CompletedProcess:
+    clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    return subprocess.run([environment / "bin" / command[0], *command[1:]], cwd=cwd, env=clean, capture_output=True,
+                          text=True, timeout=300)
+
+
+def test_wheel_holds_the_package_and_the_weights_and_nothing_else(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {n.split("/")[0] for n in names}
+    assert tops == {"tinyllm", next(t for t in tops if t.endswith(".dist-info"))}
+    for model in ("fable", "fable-draft"):
+        for file in ("config.json", "model.safetensors", "tokenizer.json"):
+            assert f"tinyllm/models/{model}/{file}" in names
+    assert wheel.stat().st_size < 25e6
+    print(f"\nwheel: {wheel.stat().st_size / 1e6:.1f} MB")
+
+
+def test_wheel_requires_no_development_tool(wheel):
+    metadata = next(n for n in zipfile.ZipFile(wheel).namelist() if n.endswith("METADATA"))
+    lines = zipfile.ZipFile(wheel).read(metadata).decode().splitlines()
+    needs = [Requirement(line.split(": ", 1)[1]) for line in lines if line.startswith("Requires-Dist")]
+    assert {r.name for r in needs if not r.marker} == {"torch", "numpy", "safetensors", "tokenizers", "jinja2", "tqdm"}
+
+
+def test_installed_command_line_generates(empty_environment, tmp_path):
+    flags = ("--max-tokens", "12", "--temperature", "0")
+    result = run(empty_environment, tmp_path, "tinyllm", "generate", "Once upon a time", *flags)
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.split()) > 5
+    again = run(empty_environment, tmp_path, "tinyllm", "generate", "Once upon a time", *flags)
+    assert again.stdout == result.stdout
+
+
+def test_example_of_chapter_nine_runs_away_from_the_repository(empty_environment, tmp_path):
+    notebook = nbformat.read(ROOT / "nbs" / "09_full_model.ipynb", as_version=4)
+    example = [c.source for c in notebook.cells if c.cell_type == "code" and "example" in c.metadata.get("tags", [])]
+    assert len(example) == 1, "chapter 9 marks its stand-alone example with the tag `example`"
+    result = run(empty_environment, tmp_path, "python", "-c", example[0])
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip()
