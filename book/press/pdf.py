@@ -113,6 +113,15 @@ class Printer:
             return {**node, "c": self.walk(node["c"])}
         return node
 
+    def chapter_blocks(self, blocks: list) -> list:
+        """A whole chapter. A paragraph that leads up to a listing stays on its page."""
+        blocks = [block for block in self.walk(blocks)]
+        return [
+            new
+            for block, after in zip(blocks, [*blocks[1:], {"t": "Null"}], strict=True)
+            for new in ([raw("#lead["), block, raw("]")] if (block["t"], after["t"]) == ("Para", "CodeBlock") else [block])
+        ]
+
     def visit(self, node: dict) -> list:
         handler = getattr(self, f"print_{node.get('t')}", None)
         if not handler:
@@ -184,7 +193,7 @@ class Printer:
         title = [{"t": "Str", "c": title}] if title else None
         if not title and blocks and blocks[0]["t"] == "Header":
             title, blocks = blocks[0]["c"][2], blocks[1:]
-        start = [raw_inline(f"#callout(kind: {quoted(kind)}" + (", title: [" if title else ")["))]
+        start = [raw_inline(f"#aside(kind: {quoted(kind)}" + (", title: [" if title else ")["))]
         if title:
             start += [*self.walk(title), raw_inline("])[")]
         return [plain(start), *self.walk(blocks), raw("]" + self.label(name))]
@@ -284,5 +293,11 @@ def compile_pdf(folder: Path, out: Path) -> None:
     out.write_bytes(pdf)
 
 
-def argument(name: str, value: str | None) -> str:
-    return f"{name}: {quoted(value) if value else 'none'}, "
+def opening(chapter) -> list:
+    """Pandoc blocks that open a chapter: number, title (labelled with the chapter's name), subtitle, module."""
+    number = chapter.number
+    numbering = f"(..) => {quoted(number)}" if number else "none"
+    arguments = ", ".join(f"{key}: {quoted(value) if value else 'none'}" for key, value in [
+        ("number", number), ("subtitle", chapter.subtitle), ("module", chapter.module)])
+    title = f"#heading(level: 2, numbering: {numbering}, {quoted(chapter.title)}) #label({quoted(chapter.name + '#')})"
+    return [raw(f"#chapter({arguments})[{title}]")]
