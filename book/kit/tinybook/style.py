@@ -25,7 +25,7 @@ COLORS = {
     # a limit that arithmetic sets, and what was measured
     "limit": GREY, "measured": BLUE,
     # text and axes, lighter lines, blocks of memory that hold nothing
-    "ink": "#737986", "muted": GREY, "free": "#C9CDD4",
+    "ink": "#767d89", "muted": GREY, "free": "#C9CDD4",
     # plain names, for what has no meaning of its own
     "blue": BLUE, "orange": ORANGE, "green": GREEN, "vermillion": VERMILLION,
     "sky": SKY, "purple": PURPLE, "grey": GREY,
