@@ -173,7 +173,7 @@ def run_generate(args):
         raise UserError(str(error)) from None
     write(prompt_for_terminal(prompt, sys.stdout))
     stop = params.stop_set(model.config.eos_token_ids)
-    count, first, seconds, ended = stream_text(tokens, Detokenizer(tokenizer), stop)
+    count, first, seconds, ended = stream_text(tokens, Detokenizer(tokenizer, token_ids), stop)
     write("\n")
     if not args.quiet:
         say(f"tinyllm: {count} tokens in {seconds:.2f} s ({count / seconds:.0f} tokens/s, the first after "
