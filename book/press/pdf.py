@@ -9,6 +9,7 @@ import binascii
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import tempfile
 import urllib.parse
@@ -17,6 +18,8 @@ from pathlib import Path
 import pypandoc
 import typst
 
+TEMPLATE = Path(__file__).parent.parent / "theme" / "typst-template.typ"
+PANDOC_API = [1, 23, 1]  # of the JSON tree
 CALLOUTS = ("note", "tip", "warning", "important", "caution")
 SUFFIXES = {"image/svg+xml": ".svg", "image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif", "image/webp": ".webp"}
 
@@ -143,6 +146,8 @@ class Printer:
         return [plain([raw_inline(open_), *self.walk(inlines), raw_inline("]" + self.label(attr[0]))])]
 
     def print_CodeBlock(self, attr, text):
+        if not text.strip():
+            return []
         language = [] if self.in_output else [c for c in attr[1] if not c.startswith(("cell-", "source"))][:1]
         block = {"t": "CodeBlock", "c": [["", language, []], text.rstrip("\n")]}
         return [raw(self.anchor(attr[0])), block] if attr[0] else [block]
@@ -268,7 +273,7 @@ MARK = "//@@ "  # a comment line in pandoc's Typst output, before each chapter
 def to_typst(documents: dict[str, list]) -> dict[str, str]:
     """Typst source of each document (name -> pandoc blocks), by one run of pandoc for all of them."""
     blocks = [block for name, content in documents.items() for block in [raw(MARK + name), *content]]
-    tree = {"pandoc-api-version": API, "meta": {}, "blocks": blocks}
+    tree = {"pandoc-api-version": PANDOC_API, "meta": {}, "blocks": blocks}
     command = [pypandoc.get_pandoc_path(), "-f", "json", "-t", "typst", "--syntax-highlighting=idiomatic", "--wrap=none"]
     done = subprocess.run(command, input=json.dumps(tree), capture_output=True, text=True)
     if done.returncode or done.stderr:
@@ -282,22 +287,62 @@ def words(source: str) -> str:
     return re.sub(r"\bupright\(((?:\w )+\w)\)", lambda m: f'upright("{m[1].replace(" ", "")}")', source)
 
 
-def compile_pdf(folder: Path, out: Path) -> None:
+def call(function: str, *content: str, **options: str | None) -> str:
+    """A call of a template function, with strings as named arguments and Typst code as content."""
+    named = "".join(f"{key}: {quoted(value)}, " for key, value in options.items() if value)
+    return f"#{function}({named}{', '.join(content)})"
+
+
+def opening(chapter) -> dict:
+    """The head of a chapter: number, title (labelled with the chapter's name), subtitle, module."""
+    numbering = f"(..) => {quoted(chapter.number)}" if chapter.number else "none"
+    title = f"heading(level: 2, numbering: {numbering}, {quoted(chapter.title)})"
+    title = f"[#{title} #label({quoted(chapter.name + '#')})]"
+    return raw(call("chapter", title, number=chapter.number, subtitle=chapter.subtitle, module=chapter.module))
+
+
+def compile_pdf(folder: Path) -> bytes:
+    """The PDF of `folder/book.typ`. No date goes into it: the same book gives the same bytes."""
     try:
         pdf, warnings = typst.compile_with_warnings(folder / "book.typ", root=folder, ignore_system_fonts=True, timestamp=0)
-    except typst.TypstError as error:
+    except typst.TypstError as error:  # the diagnostic names the file, which is the chapter's, and shows the line
         raise PdfError(f"{error.message}\n{error.diagnostic}") from None
     for warning in warnings:
-        print(f"[pdf] warning: {warning.message}\n{warning.diagnostic}")
+        print(f"[pdf] {warning.message}\n{warning.diagnostic}")
+    return pdf
+
+
+def write_sources(book, folder: Path) -> None:
+    """Everything that Typst needs, in `folder`: template, a file per chapter, pictures, `book.typ`."""
+    chapters = [chapter for part in book.parts for chapter in part.chapters]
+    labels = {f"{chapter.name}#{name}" for chapter in chapters for name in identifiers(chapter.blocks) | {""}}
+    pictures = Pictures(folder / "pictures")
+    documents = {
+        chapter.name: [opening(chapter), *Printer(chapter.name, chapter.folder, pictures, labels).chapter_blocks(chapter.blocks)]
+        for chapter in chapters
+    }
+    use_template = '#import "/template.typ": *\n'
+    shutil.copy(TEMPLATE, folder / "template.typ")
+    for name, source in to_typst(documents).items():
+        (folder / f"{name}.typ").write_text(use_template + source)
+    lines = [call("show: book.with", title=book.title, subtitle=book.subtitle, author=book.author, lang=book.lang)]
+    numbered = 0
+    for part in book.parts:
+        if part.title:
+            numbered += 1
+            lines.append(call("part-page", quoted(roman(numbered)), quoted(part.title)))
+        lines += [f"#include {quoted(chapter.name + '.typ')}" for chapter in part.chapters]
+    (folder / "book.typ").write_text(use_template + "\n".join(lines))
+
+
+def roman(number: int) -> str:
+    return ("", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X")[number]
+
+
+def build(book, out: Path) -> None:
+    """Write the book to `out`. Raises `PdfError` naming the chapter for what cannot be printed."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_sources(book, Path(folder))
+        pdf = compile_pdf(Path(folder))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(pdf)
-
-
-def opening(chapter) -> list:
-    """Pandoc blocks that open a chapter: number, title (labelled with the chapter's name), subtitle, module."""
-    number = chapter.number
-    numbering = f"(..) => {quoted(number)}" if number else "none"
-    arguments = ", ".join(f"{key}: {quoted(value) if value else 'none'}" for key, value in [
-        ("number", number), ("subtitle", chapter.subtitle), ("module", chapter.module)])
-    title = f"#heading(level: 2, numbering: {numbering}, {quoted(chapter.title)}) #label({quoted(chapter.name + '#')})"
-    return [raw(f"#chapter({arguments})[{title}]")]
