@@ -7,58 +7,39 @@ cross-references (they come resolved, so they are the HTML's), and notebooks.
 import base64
 import binascii
 import hashlib
-import json
+import itertools
 import re
 import shutil
-import subprocess
 import tempfile
 import urllib.parse
 from pathlib import Path
 
-import pypandoc
 import typst
 
+from . import pandoc
+from .config import Book, BookError, Chapter
+from .pandoc import Walker, element, text_of
+
 TEMPLATE = Path(__file__).parent.parent / "theme" / "typst-template.typ"
-PANDOC_API = [1, 23, 1]  # of the JSON tree
 CALLOUTS = ("note", "tip", "warning", "important", "caution")
 SUFFIXES = {"image/svg+xml": ".svg", "image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif", "image/webp": ".webp"}
 
 
-class PdfError(Exception):
-    """Something that cannot be printed, with the chapter it stands in."""
-
-
 def quoted(text: str) -> str:
     """A Typst string literal."""
-    return json.dumps(text, ensure_ascii=False).replace("\\/", "/").replace("\\b", "").replace("\\f", "")
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
 def raw(code: str) -> dict:
-    return {"t": "RawBlock", "c": ["typst", code]}
+    return element("RawBlock", "typst", code)
 
 
 def raw_inline(code: str) -> dict:
-    return {"t": "RawInline", "c": ["typst", code]}
+    return element("RawInline", "typst", code)
 
 
 def plain(inlines: list) -> dict:
     return {"t": "Plain", "c": inlines}
-
-
-def text_of(node) -> str:
-    """The letters of a pandoc tree."""
-    if isinstance(node, list):
-        return "".join(map(text_of, node))
-    if not isinstance(node, dict):
-        return ""
-    kind, content = node.get("t"), node.get("c")
-    if kind in ("Space", "SoftBreak", "LineBreak"):
-        return " "
-    if kind == "Str":
-        return content
-    if kind in ("Code", "Math"):
-        return content[1]
-    return text_of(content)
 
 
 class Pictures:
@@ -95,45 +76,32 @@ class Pictures:
         return data, SUFFIXES[kind]
 
 
-class Printer:
-    """Rewrites one chapter's pandoc blocks into what pandoc's Typst writer and the template print well.
+class Printer(Walker):
+    """Rewrites one chapter's tree into what pandoc's Typst writer and the template print well.
 
-    Elements without a method `print_<Type>` are left to pandoc. Identifiers become `chapter#id`, so
-    that two chapters may both have a section called "Summary".
+    Identifiers become `chapter#id`, so that two chapters may both have a section called "Summary".
+    What cannot be printed is added to `problems`.
     """
 
-    def __init__(self, chapter: str, base: Path, pictures: Pictures, labels: set[str]):
-        self.chapter, self.base, self.pictures, self.labels = chapter, base, pictures, labels
+    def __init__(self, chapter: Chapter, pictures: Pictures, labels: set[str], problems: list[str]):
+        self.chapter, self.pictures, self.labels, self.problems = chapter, pictures, labels, problems
         self.in_output = False
 
-    def fail(self, why: str, node) -> None:
-        raise PdfError(f"{self.chapter}: {why}, near {text_of(node).strip()[:60]!r}")
+    def problem(self, what: str, near: str) -> None:
+        self.problems.append(f"{self.chapter.source}, near {near.strip()[:60]!r}: {what}")
 
-    def walk(self, node):
-        if isinstance(node, list):
-            return [new for item in node for new in (self.visit(item) if isinstance(item, dict) else [self.walk(item)])]
-        if isinstance(node, dict) and "c" in node:
-            return {**node, "c": self.walk(node["c"])}
-        return node
-
-    def chapter_blocks(self, blocks: list) -> list:
-        """A whole chapter. A paragraph that leads up to a listing stays on its page."""
-        blocks = [block for block in self.walk(blocks)]
+    def blocks(self) -> list:
+        """The whole chapter. A paragraph that leads up to a listing stays on its page."""
+        blocks = self.walk(self.chapter.blocks)
         return [
             new
             for block, after in zip(blocks, [*blocks[1:], {"t": "Null"}], strict=True)
             for new in ([raw("#lead["), block, raw("]")] if (block["t"], after["t"]) == ("Para", "CodeBlock") else [block])
         ]
 
-    def visit(self, node: dict) -> list:
-        handler = getattr(self, f"print_{node.get('t')}", None)
-        if not handler:
-            return [self.walk(node)]
-        return handler(node["c"]) if node["t"] in ("Para", "Plain") else handler(*node["c"])
-
     def label(self, name: str) -> str:
         """Typst code that labels the element it stands after; nothing without a name."""
-        return f" #label({quoted(f'{self.chapter}#{name}')})" if name else ""
+        return f" #label({quoted(f'{self.chapter.name}#{name}')})" if name else ""
 
     def anchor(self, name: str) -> str:
         """A place to link to that prints nothing."""
@@ -141,34 +109,39 @@ class Printer:
 
     # Blocks
 
-    def print_Header(self, level, attr, inlines):
+    def on_Header(self, content):
+        level, attr, inlines = content
         open_ = f"#heading(depth: {level}, numbering: none, outlined: {str('unlisted' not in attr[1]).lower()})["
         return [plain([raw_inline(open_), *self.walk(inlines), raw_inline("]" + self.label(attr[0]))])]
 
-    def print_CodeBlock(self, attr, text):
+    def on_CodeBlock(self, content):
+        attr, text = content
         if not text.strip():
             return []
         language = [] if self.in_output else [c for c in attr[1] if not c.startswith(("cell-", "source"))][:1]
         block = {"t": "CodeBlock", "c": [["", language, []], text.rstrip("\n")]}
         return [raw(self.anchor(attr[0])), block] if attr[0] else [block]
 
-    def print_RawBlock(self, kind, text):
+    def on_RawBlock(self, content):
+        kind, text = content
         if kind == "html" and not text.lstrip().startswith(("<!--", "</")):
-            self.fail("raw HTML has no printed form", {"t": "Str", "c": text})
+            self.problem("raw HTML has no printed form", text)
         return [raw(text)] if kind == "typst" else []
 
-    def print_Para(self, inlines):
+    def on_Para(self, inlines):
         if len(inlines) == 1 and inlines[0]["t"] == "Image":
-            return [raw(f"#align(center, {self.picture(*inlines[0]['c'])})")]
+            return [raw(f"#align(center, {self.picture(inlines[0]['c'])})")]
         return [{"t": "Para", "c": self.walk(inlines)}]
 
-    print_Plain = print_Para
+    on_Plain = on_Para
 
-    def print_Figure(self, attr, caption, blocks):
+    def on_Figure(self, content):
+        attr, caption, blocks = content
         kind = "table" if attr[0].startswith("tbl-") else quoted("figure")
         return self.figure(attr[0], kind, caption[1], self.walk(blocks))
 
-    def print_Table(self, attr, caption, columns, *rows):
+    def on_Table(self, content):
+        attr, caption, columns, *rows = content
         left = {"t": "AlignLeft"}
         columns = [[left if how["t"] == "AlignDefault" else how, {"t": "ColWidthDefault"}] for how, _ in columns]
         attr_, rows = ["", ["typst:no-figure"], []], self.walk(list(rows))
@@ -181,7 +154,8 @@ class Printer:
         start = raw(f"#numbered-figure(kind: {kind}, caption: [")
         return [start, *self.walk(caption), raw("])["), *body, raw("]" + self.label(name))]
 
-    def print_Div(self, attr, blocks):
+    def on_Div(self, content):
+        attr, blocks = content
         name, classes, pairs = attr
         options = dict(pairs)
         if "content-visible" in classes and not printed(options) or "content-hidden" in classes and printed(options):
@@ -205,40 +179,47 @@ class Printer:
 
     # Inlines
 
-    def print_Image(self, *content):
-        return [raw_inline(f"#box({self.picture(*content, fit=False)})")]
+    def on_Image(self, content):
+        return [raw_inline(f"#box({self.picture(content, fit=False)})")]
 
-    def picture(self, attr, inlines, target, fit=True):
+    def picture(self, content, fit=True):
+        attr, inlines, target = content
         options = dict(attr[2])
         alt = options.get("fig-alt") or options.get("alt") or text_of(inlines)
         try:
-            source = self.pictures.add(target[0], self.base)
+            source = self.pictures.add(target[0], self.chapter.path.parent)
         except ValueError as error:
-            self.fail(str(error), {"t": "Str", "c": alt or target[0]})
+            self.problem(str(error), alt or target[0])
+            return "none"
         function = "picture" if fit else "image"
         width = length(options["width"]) if "width" in options else "auto"
         return f"{function}({quoted('/' + source)}, alt: {quoted(alt) if alt else 'none'}, width: {width})"
 
-    def print_Link(self, attr, inlines, target):
+    def on_Link(self, content):
+        attr, inlines, target = content
         inlines, url = self.walk(inlines), target[0]
         if re.match(r"[a-z]+:", url):
             return [{"t": "Link", "c": [["", [], []], inlines, [url, ""]]}]
         file, _, name = url.partition("#")
-        found = f"{Path(file).stem or self.chapter}#{name}"
+        found = f"{Path(file).stem or self.chapter.name}#{name}"
         if found not in self.labels:  # identifiers of figures, sections and references are the book's
             found = next((known for known in self.labels if name and known.endswith(f"#{name}")), None)
         if not found:
-            self.fail(f"the link to {url} leads nowhere in the printed book", inlines)
+            self.problem(f"the link to {url} leads nowhere in the printed book", text_of(inlines))
+            return inlines
         return [raw_inline(f"#link(label({quoted(found)}))["), *inlines, raw_inline("]")]
 
-    def print_Cite(self, citations, inlines):
+    def on_Cite(self, content):
+        citations, inlines = content
         return self.walk(inlines)
 
-    def print_Span(self, attr, inlines):
+    def on_Span(self, content):
+        attr, inlines = content
         anchor = [raw_inline(self.anchor(attr[0]))] if attr[0] else []
         return anchor + self.walk(inlines)
 
-    def print_RawInline(self, kind, text):
+    def on_RawInline(self, content):
+        kind, text = content
         return [raw_inline(text)] if kind == "typst" else []
 
 
@@ -273,12 +254,9 @@ MARK = "//@@ "  # a comment line in pandoc's Typst output, before each chapter
 def to_typst(documents: dict[str, list]) -> dict[str, str]:
     """Typst source of each document (name -> pandoc blocks), by one run of pandoc for all of them."""
     blocks = [block for name, content in documents.items() for block in [raw(MARK + name), *content]]
-    tree = {"pandoc-api-version": PANDOC_API, "meta": {}, "blocks": blocks}
-    command = [pypandoc.get_pandoc_path(), "-f", "json", "-t", "typst", "--syntax-highlighting=idiomatic", "--wrap=none"]
-    done = subprocess.run(command, input=json.dumps(tree), capture_output=True, text=True)
-    if done.returncode or done.stderr:
-        raise PdfError(f"pandoc: {done.stderr.strip()}")
-    pieces = re.split(rf"^{MARK}(\S+)$", done.stdout, flags=re.MULTILINE)[1:]
+    arguments = ["-f", "json", "-t", "typst", "--syntax-highlighting=idiomatic", "--wrap=none"]
+    source = pandoc.run(arguments, pandoc.document(blocks))
+    pieces = re.split(rf"^{MARK}(\S+)$", source, flags=re.MULTILINE)[1:]
     return {name: words(source) for name, source in zip(pieces[::2], pieces[1::2], strict=True)}
 
 
@@ -301,48 +279,49 @@ def opening(chapter) -> dict:
     return raw(call("chapter", title, number=chapter.number, subtitle=chapter.subtitle, module=chapter.module))
 
 
+def write_sources(book: Book, chapters: list[Chapter], folder: Path) -> None:
+    """Everything that Typst needs, in `folder`: template, a file per chapter, pictures, `book.typ`."""
+    labels = {f"{chapter.name}#{name}" for chapter in chapters for name in identifiers(chapter.blocks) | {""}}
+    pictures, problems = Pictures(folder / "pictures"), []
+    documents = {
+        chapter.name: [opening(chapter), *Printer(chapter, pictures, labels, problems).blocks()] for chapter in chapters
+    }
+    if problems:
+        raise BookError(problems)
+    use_template = '#import "/template.typ": *\n'
+    shutil.copy(TEMPLATE, folder / "template.typ")
+    for name, source in to_typst(documents).items():
+        (folder / f"{name}.typ").write_text(use_template + source, encoding="utf-8")
+    (folder / "book.typ").write_text(use_template + "\n".join(frame(book, chapters)), encoding="utf-8")
+
+
+def frame(book: Book, chapters: list[Chapter]) -> list[str]:
+    """The lines of `book.typ`: title page and contents, then the parts with their chapters."""
+    lines = ["#show: book.with" + call("", title=book.title, subtitle=book.subtitle, author=book.author, lang=book.lang)[1:]]
+    numerals = iter(("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X"))
+    for part, members in itertools.groupby(chapters, key=lambda chapter: chapter.part):
+        if part:
+            numeral = None if part == "Appendices" else next(numerals)
+            lines.append(call("part-page", quoted(part), number=numeral))
+        lines += [f"#include {quoted(chapter.name + '.typ')}" for chapter in members]
+    return lines
+
+
 def compile_pdf(folder: Path) -> bytes:
     """The PDF of `folder/book.typ`. No date goes into it: the same book gives the same bytes."""
     try:
         pdf, warnings = typst.compile_with_warnings(folder / "book.typ", root=folder, ignore_system_fonts=True, timestamp=0)
     except typst.TypstError as error:  # the diagnostic names the file, which is the chapter's, and shows the line
-        raise PdfError(f"{error.message}\n{error.diagnostic}") from None
+        raise BookError([f"typst: {error.message}\n{error.diagnostic}"]) from None
     for warning in warnings:
         print(f"[pdf] {warning.message}\n{warning.diagnostic}")
     return pdf
 
 
-def write_sources(book, folder: Path) -> None:
-    """Everything that Typst needs, in `folder`: template, a file per chapter, pictures, `book.typ`."""
-    chapters = [chapter for part in book.parts for chapter in part.chapters]
-    labels = {f"{chapter.name}#{name}" for chapter in chapters for name in identifiers(chapter.blocks) | {""}}
-    pictures = Pictures(folder / "pictures")
-    documents = {
-        chapter.name: [opening(chapter), *Printer(chapter.name, chapter.folder, pictures, labels).chapter_blocks(chapter.blocks)]
-        for chapter in chapters
-    }
-    use_template = '#import "/template.typ": *\n'
-    shutil.copy(TEMPLATE, folder / "template.typ")
-    for name, source in to_typst(documents).items():
-        (folder / f"{name}.typ").write_text(use_template + source)
-    lines = [call("show: book.with", title=book.title, subtitle=book.subtitle, author=book.author, lang=book.lang)]
-    numbered = 0
-    for part in book.parts:
-        if part.title:
-            numbered += 1
-            lines.append(call("part-page", quoted(roman(numbered)), quoted(part.title)))
-        lines += [f"#include {quoted(chapter.name + '.typ')}" for chapter in part.chapters]
-    (folder / "book.typ").write_text(use_template + "\n".join(lines))
-
-
-def roman(number: int) -> str:
-    return ("", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X")[number]
-
-
-def build(book, out: Path) -> None:
-    """Write the book to `out`. Raises `PdfError` naming the chapter for what cannot be printed."""
+def build(book: Book, chapters: list[Chapter], out: Path) -> None:
+    """Write the book to `out`. Raises `BookError` with the chapter and place of what cannot be printed."""
     with tempfile.TemporaryDirectory() as folder:
-        write_sources(book, Path(folder))
+        write_sources(book, chapters, Path(folder))
         pdf = compile_pdf(Path(folder))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(pdf)
