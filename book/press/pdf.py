@@ -1,9 +1,11 @@
-"""The book as a PDF: pandoc blocks with numbers already resolved -> Typst -> PDF.
+"""The book as a PDF: pandoc trees as `refs.resolve` leaves them -> Typst -> PDF.
 
 Everything that decides how a page looks is in `book/theme/typst-template.typ`; this file only says
-which piece of the book is which piece of that template. What it does not know: numbering and
-cross-references (they come resolved, so they are the HTML's), and notebooks.
+which piece of the book is which piece of that template. It knows nothing of notebooks, and neither
+numbers nor resolves anything: numbers and references are those of the web pages.
 """
+from __future__ import annotations
+
 import base64
 import binascii
 import hashlib
@@ -12,13 +14,15 @@ import re
 import shutil
 import tempfile
 import urllib.parse
+from dataclasses import replace
 from pathlib import Path
 
 import typst
 
 from . import pandoc
 from .config import Book, BookError, Chapter
-from .pandoc import Walker, element, text_of
+from .pandoc import element, text_of
+from .refs import Placed, all_references, identifiers
 
 TEMPLATE = Path(__file__).parent.parent / "theme" / "typst-template.typ"
 CALLOUTS = ("note", "tip", "warning", "important", "caution")
@@ -54,9 +58,14 @@ class Pictures:
         data, suffix = self.read(source, base)
         if not data:
             raise ValueError("the picture is empty")
-        name = hashlib.sha256(data).hexdigest()[:16] + suffix
-        (self.folder / name).write_bytes(data)
-        return f"{self.folder.name}/{name}"
+        path = self.folder / (hashlib.sha256(data).hexdigest()[:16] + suffix)
+        if not path.exists():
+            path.write_bytes(data)
+            try:  # on its own, where the chapter is still known
+                typst.compile(f"#image({quoted(path.name)})".encode(), root=self.folder, ignore_system_fonts=True)
+            except typst.TypstError as error:
+                raise ValueError(f"the picture cannot be read: {error.message}") from None
+        return f"/{self.folder.name}/{path.name}"
 
     @staticmethod
     def read(source: str, base: Path) -> tuple[bytes, str]:
@@ -76,26 +85,23 @@ class Pictures:
         return data, SUFFIXES[kind]
 
 
-class Printer(Walker):
+class Printer(Placed):
     """Rewrites one chapter's tree into what pandoc's Typst writer and the template print well.
 
     Identifiers become `chapter#id`, so that two chapters may both have a section called "Summary".
     What cannot be printed is added to `problems`.
     """
 
-    def __init__(self, chapter: Chapter, pictures: Pictures, labels: set[str], problems: list[str]):
-        self.chapter, self.pictures, self.labels, self.problems = chapter, pictures, labels, problems
-        self.in_output = False
-
-    def problem(self, what: str, near: str) -> None:
-        self.problems.append(f"{self.chapter.source}, near {near.strip()[:60]!r}: {what}")
+    def __init__(self, chapter: Chapter, labels: set[str], pictures: Pictures, problems: list[str]):
+        super().__init__(chapter, problems)
+        self.labels, self.pictures, self.in_output = labels, pictures, False
 
     def blocks(self) -> list:
         """The whole chapter. A paragraph that leads up to a listing stays on its page."""
-        blocks = self.walk(self.chapter.blocks)
+        blocks = [*self.walk(self.chapter.blocks), {"t": "Null"}]
         return [
             new
-            for block, after in zip(blocks, [*blocks[1:], {"t": "Null"}], strict=True)
+            for block, after in itertools.pairwise(blocks)
             for new in ([raw("#lead["), block, raw("]")] if (block["t"], after["t"]) == ("Para", "CodeBlock") else [block])
         ]
 
@@ -110,9 +116,13 @@ class Printer(Walker):
     # Blocks
 
     def on_Header(self, content):
-        level, attr, inlines = content
-        open_ = f"#heading(depth: {level}, numbering: none, outlined: {str('unlisted' not in attr[1]).lower()})["
-        return [plain([raw_inline(open_), *self.walk(inlines), raw_inline("]" + self.label(attr[0]))])]
+        level, (name, _, pairs), inlines = content
+        if level == 1:  # the title, which `opening` has printed
+            return [raw(self.anchor(name))]
+        number = dict(pairs).get("number")
+        numbering = f"(..) => {quoted(number)}" if number else "none"
+        start = raw_inline(f"#heading(depth: {level}, numbering: {numbering})[")
+        return [plain([start, *self.walk(inlines), raw_inline("]" + self.label(name))])]
 
     def on_CodeBlock(self, content):
         attr, text = content
@@ -124,8 +134,9 @@ class Printer(Walker):
 
     def on_RawBlock(self, content):
         kind, text = content
+        super().on_RawBlock(content)  # notes the cell
         if kind == "html" and not text.lstrip().startswith(("<!--", "</")):
-            self.problem("raw HTML has no printed form", text)
+            self.problem(f"raw HTML has no printed form: {text.strip()[:60]}", text.split("\n")[0])
         return [raw(text)] if kind == "typst" else []
 
     def on_Para(self, inlines):
@@ -158,8 +169,10 @@ class Printer(Walker):
         attr, blocks = content
         name, classes, pairs = attr
         options = dict(pairs)
-        if "content-visible" in classes and not printed(options) or "content-hidden" in classes and printed(options):
+        if "chapter-module" in classes:  # stands in the chapter's head
             return []
+        if "numbered-equation" in classes:
+            return [raw(f"#numbered-equation({quoted(options['number'])})["), *self.walk(blocks), raw("]" + self.label(name))]
         for kind in CALLOUTS:
             if f"callout-{kind}" in classes:
                 return self.callout(name, kind, options.get("title"), blocks)
@@ -189,11 +202,11 @@ class Printer(Walker):
         try:
             source = self.pictures.add(target[0], self.chapter.path.parent)
         except ValueError as error:
-            self.problem(str(error), alt or target[0])
+            self.problem(str(error), target[0])
             return "none"
         function = "picture" if fit else "image"
         width = length(options["width"]) if "width" in options else "auto"
-        return f"{function}({quoted('/' + source)}, alt: {quoted(alt) if alt else 'none'}, width: {width})"
+        return f"{function}({quoted(source)}, alt: {quoted(alt) if alt else 'none'}, width: {width})"
 
     def on_Link(self, content):
         attr, inlines, target = content
@@ -201,13 +214,11 @@ class Printer(Walker):
         if re.match(r"[a-z]+:", url):
             return [{"t": "Link", "c": [["", [], []], inlines, [url, ""]]}]
         file, _, name = url.partition("#")
-        found = f"{Path(file).stem or self.chapter.name}#{name}"
-        if found not in self.labels:  # identifiers of figures, sections and references are the book's
-            found = next((known for known in self.labels if name and known.endswith(f"#{name}")), None)
-        if not found:
-            self.problem(f"the link to {url} leads nowhere in the printed book", text_of(inlines))
+        chapter = "references" if name.startswith("ref-") else Path(file).stem or self.chapter.name
+        if f"{chapter}#{name}" not in self.labels:
+            self.problem(f"the link to {url} leads nowhere in the printed book", f"({url})")
             return inlines
-        return [raw_inline(f"#link(label({quoted(found)}))["), *inlines, raw_inline("]")]
+        return [raw_inline(f"#link(label({quoted(f'{chapter}#{name}')}))["), *inlines, raw_inline("]")]
 
     def on_Cite(self, content):
         citations, inlines = content
@@ -216,36 +227,30 @@ class Printer(Walker):
     def on_Span(self, content):
         attr, inlines = content
         anchor = [raw_inline(self.anchor(attr[0]))] if attr[0] else []
-        return anchor + self.walk(inlines)
+        inlines = self.walk(inlines)
+        return [*anchor, {"t": "Strong", "c": inlines}] if "caption-number" in attr[1] else [*anchor, *inlines]
 
     def on_RawInline(self, content):
         kind, text = content
         return [raw_inline(text)] if kind == "typst" else []
 
 
-def printed(options: dict) -> bool:
-    """Whether content with these `when-format`/`unless-format` options is for print."""
-    formats = {"typst", "pdf"}
-    if "when-format" in options:
-        return options["when-format"] in formats
-    return options.get("unless-format") not in formats
+class ForPrint(pandoc.Walker):
+    """Leaves out what is only for the screen."""
+
+    def on_Div(self, content):
+        (name, classes, pairs), blocks = content
+        named = {word for key, word in pairs if key in ("when-format", "unless-format")}
+        here = bool(named & {"typst", "pdf"}) != ("unless-format" in dict(pairs))
+        if "content-visible" in classes and not here or "content-hidden" in classes and here:
+            return []
+        return [element("Div", content[0], self.walk(blocks))]
 
 
 def length(text: str) -> str:
     """An HTML width as a Typst length: `400px` is 300pt, `50%` stays."""
     number, unit = re.fullmatch(r"([\d.]+)\s*(%|px|pt|in|cm|mm|em)?", text).groups()
     return f"{float(number) * 0.75:g}pt" if unit in (None, "px") else number + unit
-
-
-def identifiers(node) -> set[str]:
-    """Every identifier in a pandoc tree that something can link to."""
-    if isinstance(node, list):
-        return set().union(*map(identifiers, node))
-    if not isinstance(node, dict) or "c" not in node:
-        return set()
-    places = {"Header": 1, "Div": 0, "Span": 0, "Figure": 0, "Table": 0, "CodeBlock": 0}
-    own = {node["c"][places[node["t"]]][0]} - {""} if node["t"] in places else set()
-    return own | identifiers(node["c"])
 
 
 MARK = "//@@ "  # a comment line in pandoc's Typst output, before each chapter
@@ -281,10 +286,12 @@ def opening(chapter) -> dict:
 
 def write_sources(book: Book, chapters: list[Chapter], folder: Path) -> None:
     """Everything that Typst needs, in `folder`: template, a file per chapter, pictures, `book.typ`."""
+    chapters = [*chapters, *references(book, chapters)]
+    chapters = [replace(chapter, blocks=ForPrint().walk(chapter.blocks)) for chapter in chapters]
     labels = {f"{chapter.name}#{name}" for chapter in chapters for name in identifiers(chapter.blocks) | {""}}
     pictures, problems = Pictures(folder / "pictures"), []
     documents = {
-        chapter.name: [opening(chapter), *Printer(chapter, pictures, labels, problems).blocks()] for chapter in chapters
+        chapter.name: [opening(chapter), *Printer(chapter, labels, pictures, problems).blocks()] for chapter in chapters
     }
     if problems:
         raise BookError(problems)
@@ -293,6 +300,13 @@ def write_sources(book: Book, chapters: list[Chapter], folder: Path) -> None:
     for name, source in to_typst(documents).items():
         (folder / f"{name}.typ").write_text(use_template + source, encoding="utf-8")
     (folder / "book.typ").write_text(use_template + "\n".join(frame(book, chapters)), encoding="utf-8")
+
+
+def references(book: Book, chapters: list[Chapter]) -> list[Chapter]:
+    """A last chapter with every work that the book cites; none if it cites nothing."""
+    blocks = all_references(chapters, book)
+    path = book.root / "references"
+    return [Chapter(path=path, source="references", part=chapters[-1].part, title="References", blocks=blocks)] if blocks else []
 
 
 def frame(book: Book, chapters: list[Chapter]) -> list[str]:

@@ -1,0 +1,268 @@
+"""The printed book: what stands in it, that links lead somewhere, and that nothing leaves the page."""
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pypdf
+import pytest
+import typst
+import yaml
+from PIL import Image
+
+from press import __main__ as press
+from press import pdf
+from press.config import Book, BookError, Chapter, read_config
+
+SQUARE = '<svg xmlns="http://www.w3.org/2000/svg" width="{0}" height="{0}"><rect width="{0}" height="{0}" fill="#2255aa"/></svg>'
+LONG = "def f(" + ", ".join(f"argument_{i}=None" for i in range(12)) + "):\n        return '" + "x" * 200 + "'"
+
+HEAD = "---\ntitle: {title}\nsubtitle: Text → numbers\nmodule: tinyllm/model/tokenizer.py\n---\n"
+TOKENS = HEAD.format(title="Tokens") + f"""
+A question: what does a model see?[^note] Compare @fig-square, @tbl-numbers, @eq-softmax and [the second chapter](second.qmd),
+or [its summary](second.qmd#summary). Café, naïve, 🙂, 日本; \\$ # \\@ \\_ \\* < > \\` ~ in text [@first2020].
+
+[^note]: A footnote at the foot.
+
+## The idea {{#sec-idea}}
+
+```python
+{LONG}
+```
+
+::: {{.cell-output}}
+```
+{" ".join(str(n) for n in range(80))}
+```
+:::
+
+$$ \\mathrm{{softmax}}(z)_i = \\frac{{e^{{z_i}}}}{{\\sum_j e^{{z_j}}}} $$ {{#eq-softmax}}
+
+![A square.](square.svg){{#fig-square fig-alt="A blue square"}}
+
+| name | {" | ".join("a_very_long_column_name_" + str(i) for i in range(7))} |
+|------|{"---|" * 7}
+| row  | {" | ".join("1,234,567.89" for _ in range(7))} |
+
+: Numbers. {{#tbl-numbers}}
+
+::: {{.callout-tip collapse="true"}}
+## Solution
+The answer is `{"answer_" * 30}`.
+:::
+
+::: {{.content-visible when-format="html"}}
+Only on screen.
+:::
+
+::: {{.content-visible unless-format="html"}}
+Only on paper.
+:::
+
+## Summary
+
+Three lines.
+"""
+SECOND = HEAD.format(title="Second") + "Another chapter, see @sec-idea.\n\n```{=typst}\n#pagebreak()\n```\n\n## Summary\n\nIts own.\n"
+WORKS = "@book{first2020, title={A First Book}, author={Doe, Jane}, year={2020}, publisher={A Press}}"
+
+
+def read(folder: Path, **texts: str) -> tuple[Book, list[Chapter]]:
+    """A book of these chapters, as the press reads it."""
+    (folder / "works.bib").write_text(WORKS)
+    for name, text in texts.items():
+        (folder / f"{name}.qmd").write_text(text)
+    chapters = [{"part": "Foundations", "chapters": [f"{name}.qmd" for name in texts]}]
+    front = {"title": "A book", "subtitle": "and what it says", "author": "An author", "chapters": chapters}
+    settings = {"project": {"type": "book"}, "book": front, "bibliography": "works.bib", "number-depth": 2, "lang": "en"}
+    (folder / "_quarto.yml").write_text(yaml.safe_dump(settings))
+    book, problems = read_config(folder), []
+    chapters = press.read(book, problems)
+    if problems:
+        raise BookError(problems)
+    return book, chapters
+
+
+def build(folder: Path, **texts: str) -> None:
+    pdf.build(*read(folder, **texts), folder / "out.pdf")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    """A folder with a book of two chapters that uses everything a chapter may use, and its PDF."""
+    folder = tmp_path_factory.mktemp("book")
+    (folder / "square.svg").write_text(SQUARE.format(900))
+    build(folder, tokens=TOKENS, second=SECOND)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reader(small) -> pypdf.PdfReader:
+    return pypdf.PdfReader(small / "out.pdf")
+
+
+@pytest.fixture(scope="module")
+def text(reader) -> str:
+    return "\n".join(page.extract_text() for page in reader.pages)
+
+
+def words(page) -> str:
+    return " ".join(page.extract_text().split())
+
+
+def unwrapped(text: str) -> str:
+    return "".join(text.split())
+
+
+def test_title_author_and_language_stand_in_the_file(reader):
+    assert (reader.metadata.title, reader.metadata.author) == ("A book", "An author")
+    assert reader.trailer["/Root"]["/Lang"].startswith("en")
+    assert "/StructTreeRoot" in reader.trailer["/Root"]  # tagged: readable by a screen reader
+
+
+def test_title_page_contents_part_and_chapters_come_in_this_order(reader):
+    starts = [page.extract_text() for page in reader.pages]
+    assert starts[0].split("\n")[:2] == ["A book", "and what it says"]
+    assert starts[1].startswith("Contents")
+    assert starts[2].split("\n") == ["PART I", "Foundations"]
+    assert starts[3].split("\n")[:4] == ["1", "Tokens", "Text → numbers", "tinyllm/model/tokenizer.py"]
+
+
+def test_contents_give_each_part_chapter_and_section_the_page_where_it_stands(reader):
+    contents = reader.pages[1].extract_text()
+    for title in ("Foundations", "Tokens", "Second", "The idea", "Summary"):
+        assert title in contents
+    outline = [entry for entry in flat(reader.outline) if entry.title != "Contents"]
+    assert [entry.title for entry in outline] == [
+        "Foundations", "1 Tokens", "1.1 The idea", "1.2 Summary", "2 Second", "2.1 Summary", "References",
+    ]  # fmt: skip
+    for entry in outline:
+        page = reader.get_destination_page_number(entry)
+        assert entry.title in words(reader.pages[page])
+    assert sorted(set(link_targets(reader, 1))) == sorted({reader.get_destination_page_number(entry) for entry in outline})
+
+
+def flat(outline) -> list:
+    return [entry for item in outline for entry in (flat(item) if isinstance(item, list) else [item])]
+
+
+def link_targets(reader, *numbers: int) -> list[int]:
+    """Page numbers that the internal links of these pages lead to."""
+    targets = []
+    for number in numbers:
+        for annotation in reader.pages[number].get("/Annots") or []:
+            link = annotation.get_object()
+            action = link.get("/A", {}).get_object() if "/A" in link else {}
+            destination = link.get("/Dest", action.get("/D"))
+            if isinstance(destination, str):
+                targets.append(reader.get_destination_page_number(reader.named_destinations[destination]))
+            elif destination is not None:
+                targets.append(reader.get_page_number(destination[0].get_object()))
+    return targets
+
+
+def test_links_to_chapters_sections_figures_and_works_land_where_they_say(reader):
+    links = {number: words(reader.pages[number]) for number in link_targets(reader, 3)}
+    assert any("Another chapter" in text for text in links.values())
+    assert any("2.1 Summary Its own." in text for text in links.values())  # not the first chapter's
+    assert not any("Three lines." in text for text in links.values())
+    assert any("Figure 1.1: A square." in text for text in links.values())
+    assert any("A First Book" in text for text in links.values())
+    assert "(1.1)" in "".join(links.values()) and "Table 1.1: Numbers." in "".join(links.values())
+
+
+def test_a_link_to_what_is_only_on_screen_is_an_error_with_its_place(tmp_path):
+    text = '::: {#demo .content-visible when-format="html"}\nA demo.\n:::\n\nSee [the demo](#demo).'
+    with pytest.raises(BookError, match=r"a\.qmd, line 10: the link to #demo leads nowhere in the printed book"):
+        build(tmp_path, a=HEAD.format(title="Seen") + text)
+
+
+def test_long_code_and_output_lines_are_wrapped_whole_and_keep_their_indent(text):
+    assert unwrapped(LONG) in unwrapped(text)
+    assert "\n        return " in text
+    assert " ".join(str(n) for n in range(80)) in " ".join(text.split())
+
+
+def test_text_of_every_kind_is_printed(text):
+    whole = " ".join(text.split())
+    for words in ("what does a model see?", "A footnote at the foot.", "Café, naïve", "$ # @ _ * < > ` ~ in text", "softmax",
+                  "Figure 1.1: A square.", "Table 1.1: Numbers.", "Solution The answer is", "Only on paper."):  # fmt: skip
+        assert words in whole
+    assert "answer_" * 30 in unwrapped(text)
+    assert "Only on screen." not in whole
+
+
+def test_characters_without_a_glyph_are_printed_as_their_code_point(text):
+    assert "1F642" in text and "65E5" in text and "672C" in text
+
+
+def test_pictures_keep_their_alternative_text(reader):
+    assert "A blue square" in alternatives(reader.trailer["/Root"]["/StructTreeRoot"])
+
+
+def alternatives(node) -> list[str]:
+    """The /Alt entries of a PDF's structure tree."""
+    node = node.get_object()
+    if isinstance(node, list):
+        return [alt for child in node for alt in alternatives(child)]
+    if not isinstance(node, dict):
+        return []
+    own = [str(node["/Alt"])] if "/Alt" in node else []
+    return own + (alternatives(node["/K"]) if "/K" in node else [])
+
+
+def outside_the_text_block(folder: Path) -> list[int]:
+    """Numbers of the pages with ink in the left or right margin, looking at the pages as pictures."""
+    dots = 40  # per inch
+    found = []
+    pictures = typst.compile(folder / "book.typ", root=folder, ignore_system_fonts=True, format="png", ppi=dots)
+    for number, picture in enumerate(pictures, start=1):
+        ink = np.asarray(Image.open(io.BytesIO(picture)).convert("L")) < 200
+        left, right = (0.8, 0.65) if number % 2 else (0.65, 0.8)  # the margin inside the binding is wider
+        if ink[:, : int(left * dots) - 2].any() or ink[:, ink.shape[1] - int(right * dots) + 2 :].any():
+            found.append(number)
+    return found
+
+
+def test_nothing_runs_into_the_margins(small, tmp_path):
+    pdf.write_sources(*read(small, tokens=TOKENS, second=SECOND), tmp_path)
+    assert outside_the_text_block(tmp_path) == []
+
+
+def test_the_margin_check_sees_what_runs_out(tmp_path):
+    bad = "```{=typst}\n#box(width: 7in, fill: black, height: 4pt)\n```"
+    pdf.write_sources(*read(tmp_path, bad=HEAD.format(title="Seen") + bad), tmp_path)
+    assert outside_the_text_block(tmp_path) == [4]
+
+
+def data_uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+@pytest.mark.parametrize(
+    ("picture", "why"),
+    [
+        ("missing.svg", "does not exist"),
+        (data_uri("image/png", b""), "the picture is empty"),
+        ("data:image/png;base64,a", "base64 is broken"),
+        (data_uri("image/tiff", b"II"), "image/tiff cannot be printed"),
+        (data_uri("image/png", b"no picture"), "failed to decode image"),
+        (data_uri("image/svg+xml", b"<svg"), "failed to parse SVG"),
+    ],
+)
+def test_a_broken_picture_is_an_error_that_names_the_chapter(tmp_path, picture, why):
+    with pytest.raises(BookError, match=f"(?s){why}") as error:
+        build(tmp_path, seen=HEAD.format(title="Seen") + f"Look:\n\n![A view]({picture})")
+    assert str(error.value).startswith("seen.qmd, line ")
+    assert not (tmp_path / "out.pdf").exists()
+
+
+def test_raw_html_without_a_printed_twin_is_an_error(tmp_path):
+    with pytest.raises(BookError, match=r"seen\.qmd, line 6: raw HTML has no printed form: <video>"):
+        build(tmp_path, seen=HEAD.format(title="Seen") + "<video>\n</video>")
+
+
+def test_the_same_book_gives_the_same_bytes(small, tmp_path):
+    for name in ("a.pdf", "b.pdf"):
+        pdf.build(*read(small, tokens=TOKENS, second=SECOND), tmp_path / name)
+    assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
