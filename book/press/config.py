@@ -45,6 +45,7 @@ class Book:
 
     root: Path
     out: Path
+    file_name: str        # of the PDF, without its suffix
     title: str
     subtitle: str
     author: str
@@ -94,6 +95,7 @@ def read_config(root: Path) -> Book:
     result = Book(
         root=root,
         out=root / settings["project"].get("output-dir", "_book"),
+        file_name=book.get("output-file", book["title"]),
         title=book["title"],
         subtitle=book.get("subtitle", ""),
         author=", ".join(str(a) for a in listed(book.get("author"))),

@@ -90,7 +90,6 @@ def raw_inline(html: str) -> dict:
     return element("RawInline", "html", html)
 
 
-@cache
 def file_hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -58,7 +58,8 @@ def to_tree(chapter: Chapter, book: Book, problems: list[str]) -> dict:
         text = chapter.path.read_text(encoding="utf-8")
     arguments = ["-f", pandoc.MARKDOWN, "-t", "json", *(f"--lua-filter={f}" for f in book.lua_filters)]
     tree = json.loads(pandoc.run(arguments, text, cwd=book.root))
-    tree["blocks"] = HtmlTables().walk(tree["blocks"])
+    module = lambda b: b["t"] == "Div" and "chapter-module" in b["c"][0][1]  # noqa: E731  (the opening has it)
+    tree["blocks"] = HtmlTables().walk([b for b in tree["blocks"] if not module(b)])
     return tree
 
 
@@ -175,7 +176,7 @@ def cell_outputs(options: dict, outputs: list, place: str, book: Book, problems:
         classes = f".cell-output .cell-output-{kind_of_output}" + (" .cell-output-markdown" if kind == "text/markdown" else "")
         target = inside if kind_of_output == "display" and numbered and not single else lines
         target += ["", f"::: {{{classes}}}", *body, ":::"]
-    if inside:
+    if inside or numbered and not display:
         lines += ["", f":::: {{#{label}}}", *inside, "", caption, "::::"]
     return lines
 
