@@ -101,6 +101,13 @@ def test_uniform_is_never_0_or_1_and_noise_always_finite():
     assert noise[:300].unique().numel() == 300  # and is not a staircase
 
 
+def test_noise_is_the_documented_function_of_the_word():
+    seed, index = torch.tensor([3]), torch.tensor([4])
+    u = uniform(random_words(seed, index, Purpose.TARGET, range(100_000))).double()
+    exact = -torch.log(-torch.log1p(-u))
+    torch.testing.assert_close(gumbel_noise(seed, index, Purpose.TARGET, 100_000).double(), exact, rtol=1e-5, atol=1e-6)
+
+
 def test_noise_follows_the_gumbel_distribution():
     noise = gumbel_noise(torch.arange(50), torch.zeros(50, dtype=torch.int64), Purpose.TARGET, 4000).flatten()
     edges = torch.linspace(-1.5, 5, 40)
@@ -218,7 +225,8 @@ def test_top_p_keeps_the_lower_id_of_equals_and_as_much_probability_as_transform
 def test_top_k_of_the_whole_vocabulary_or_more_changes_nothing():
     logits = some_logits(2, 50)
     for k in (0, -1, 50, 51, 10**9):
-        assert torch.equal(filter_logits(logits, inputs_for([SamplingParams(top_k=k)] * 2, 50)), logits)
+        rows = [SamplingParams(top_k=k), SamplingParams(top_p=0.5)]  # the second makes sure that filters run
+        assert torch.equal(filter_logits(logits, inputs_for(rows, 50))[0], logits[0])
 
 
 @pytest.mark.parametrize("p", [1e-300, 1e-45, 1e-6])
@@ -300,6 +308,14 @@ def test_greedy_rows_in_a_mixed_batch_take_the_likeliest_token():
     tokens = sample(logits, SamplingInputs.from_params(params, seeds, indices, 999))
     assert torch.equal(tokens[1::2], logits.argmax(-1)[1::2])
     assert not torch.equal(tokens[::2], logits.argmax(-1)[::2])
+
+
+def test_filters_leave_greedy_rows_as_they_are():
+    logits = some_logits(2, 30)
+    wishes = SamplingParams(temperature=0, top_k=1, top_p=0.1, min_p=0.9)
+    filtered = filter_logits(logits, inputs_for([wishes, replace(wishes, temperature=1.0)], 30))
+    assert torch.equal(filtered[0], logits[0]) and filtered[1].isfinite().sum() == 1
+    assert inputs_for([wishes], 30).all_greedy and not inputs_for([wishes], 30).any_top_k_or_p
 
 
 def test_host_flags_change_the_cost_and_never_a_token():
