@@ -1,6 +1,8 @@
 """The printed book: what stands in it, that links lead somewhere, and that nothing leaves the page."""
 import base64
 import io
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +15,17 @@ from PIL import Image
 from press import __main__ as press
 from press import pdf
 from press.config import Book, BookError, Chapter, read_config
+from press.pandoc import text_of
 
-SQUARE = '<svg xmlns="http://www.w3.org/2000/svg" width="{0}" height="{0}"><rect width="{0}" height="{0}" fill="#2255aa"/></svg>'
-LONG = "def f(" + ", ".join(f"argument_{i}=None" for i in range(12)) + "):\n        return '" + "x" * 200 + "'"
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="900" height="900"><circle r="450" cx="450" cy="450"/></svg>'
+ARGUMENTS = ", ".join(f"argument_{i}=None" for i in range(12))
+LONG = f"def f({ARGUMENTS}):\n        return '{'x' * 200}'"
 
 HEAD = "---\ntitle: {title}\nsubtitle: Text → numbers\nmodule: tinyllm/model/tokenizer.py\n---\n"
 TOKENS = HEAD.format(title="Tokens") + f"""
-A question: what does a model see?[^note] Compare @fig-square, @tbl-numbers, @eq-softmax and [the second chapter](second.qmd),
-or [its summary](second.qmd#summary). Café, naïve, 🙂, 日本; \\$ # \\@ \\_ \\* < > \\` ~ in text [@first2020].
+A question: what does a model see?[^note] Compare @fig-circle, @tbl-numbers, @eq-softmax and
+[the second chapter](second.qmd), or [its summary](second.qmd#summary).
+Café, naïve, 🙂, 日本; \\$ # \\@ \\_ \\* < > \\` ~ in text [@first2020].
 
 [^note]: A footnote at the foot.
 
@@ -38,7 +43,7 @@ or [its summary](second.qmd#summary). Café, naïve, 🙂, 日本; \\$ # \\@ \\_
 
 $$ \\mathrm{{softmax}}(z)_i = \\frac{{e^{{z_i}}}}{{\\sum_j e^{{z_j}}}} $$ {{#eq-softmax}}
 
-![A square.](square.svg){{#fig-square fig-alt="A blue square"}}
+![A circle.](circle.svg){{#fig-circle fig-alt="A black circle"}}
 
 | name | {" | ".join("a_very_long_column_name_" + str(i) for i in range(7))} |
 |------|{"---|" * 7}
@@ -63,7 +68,8 @@ Only on paper.
 
 Three lines.
 """
-SECOND = HEAD.format(title="Second") + "Another chapter, see @sec-idea.\n\n```{=typst}\n#pagebreak()\n```\n\n## Summary\n\nIts own.\n"
+PAGEBREAK = "\n\n```{=typst}\n#pagebreak()\n```\n\n"
+SECOND = HEAD.format(title="Second") + f"Another chapter, see @sec-idea.{PAGEBREAK}## Summary\n\nIts own.\n"
 WORKS = "@book{first2020, title={A First Book}, author={Doe, Jane}, year={2020}, publisher={A Press}}"
 
 
@@ -74,7 +80,7 @@ def read(folder: Path, **texts: str) -> tuple[Book, list[Chapter]]:
         (folder / f"{name}.qmd").write_text(text)
     chapters = [{"part": "Foundations", "chapters": [f"{name}.qmd" for name in texts]}]
     front = {"title": "A book", "subtitle": "and what it says", "author": "An author", "chapters": chapters}
-    settings = {"project": {"type": "book"}, "book": front, "bibliography": "works.bib", "number-depth": 2, "lang": "en"}
+    settings = {"project": {"type": "book"}, "book": front, "bibliography": "works.bib", "number-depth": 2}
     (folder / "_quarto.yml").write_text(yaml.safe_dump(settings))
     book, problems = read_config(folder), []
     chapters = press.read(book, problems)
@@ -91,7 +97,7 @@ def build(folder: Path, **texts: str) -> None:
 def small(tmp_path_factory) -> Path:
     """A folder with a book of two chapters that uses everything a chapter may use, and its PDF."""
     folder = tmp_path_factory.mktemp("book")
-    (folder / "square.svg").write_text(SQUARE.format(900))
+    (folder / "circle.svg").write_text(SVG)
     build(folder, tokens=TOKENS, second=SECOND)
     return folder
 
@@ -107,7 +113,7 @@ def text(reader) -> str:
 
 
 def words(page) -> str:
-    return " ".join(page.extract_text().split())
+    return " ".join(page.extract_text().replace("\xad\n", "").split())  # without the hyphens at line ends
 
 
 def unwrapped(text: str) -> str:
@@ -139,7 +145,7 @@ def test_contents_give_each_part_chapter_and_section_the_page_where_it_stands(re
     for entry in outline:
         page = reader.get_destination_page_number(entry)
         assert entry.title in words(reader.pages[page])
-    assert sorted(set(link_targets(reader, 1))) == sorted({reader.get_destination_page_number(entry) for entry in outline})
+    assert set(link_targets(reader, 1)) == {reader.get_destination_page_number(entry) for entry in outline}
 
 
 def flat(outline) -> list:
@@ -166,14 +172,14 @@ def test_links_to_chapters_sections_figures_and_works_land_where_they_say(reader
     assert any("Another chapter" in text for text in links.values())
     assert any("2.1 Summary Its own." in text for text in links.values())  # not the first chapter's
     assert not any("Three lines." in text for text in links.values())
-    assert any("Figure 1.1: A square." in text for text in links.values())
+    assert any("Figure 1.1: A circle." in text for text in links.values())
     assert any("A First Book" in text for text in links.values())
     assert "(1.1)" in "".join(links.values()) and "Table 1.1: Numbers." in "".join(links.values())
 
 
 def test_a_link_to_what_is_only_on_screen_is_an_error_with_its_place(tmp_path):
     text = '::: {#demo .content-visible when-format="html"}\nA demo.\n:::\n\nSee [the demo](#demo).'
-    with pytest.raises(BookError, match=r"a\.qmd, line 10: the link to #demo leads nowhere in the printed book"):
+    with pytest.raises(BookError, match=r"a\.qmd, line 10: the link to #demo leads nowhere"):
         build(tmp_path, a=HEAD.format(title="Seen") + text)
 
 
@@ -185,9 +191,11 @@ def test_long_code_and_output_lines_are_wrapped_whole_and_keep_their_indent(text
 
 def test_text_of_every_kind_is_printed(text):
     whole = " ".join(text.split())
-    for words in ("what does a model see?", "A footnote at the foot.", "Café, naïve", "$ # @ _ * < > ` ~ in text", "softmax",
-                  "Figure 1.1: A square.", "Table 1.1: Numbers.", "Solution The answer is", "Only on paper."):  # fmt: skip
-        assert words in whole
+    for sentence in (
+        "what does a model see?", "A footnote at the foot.", "Café, naïve", "$ # @ _ * < > ` ~ in text",
+        "softmax", "Figure 1.1: A circle.", "Table 1.1: Numbers.", "Solution The answer is", "Only on paper.",
+    ):  # fmt: skip
+        assert sentence in whole
     assert "answer_" * 30 in unwrapped(text)
     assert "Only on screen." not in whole
 
@@ -197,7 +205,7 @@ def test_characters_without_a_glyph_are_printed_as_their_code_point(text):
 
 
 def test_pictures_keep_their_alternative_text(reader):
-    assert "A blue square" in alternatives(reader.trailer["/Root"]["/StructTreeRoot"])
+    assert "A black circle" in alternatives(reader.trailer["/Root"]["/StructTreeRoot"])
 
 
 def alternatives(node) -> list[str]:
@@ -215,8 +223,9 @@ def outside_the_text_block(folder: Path) -> list[int]:
     """Numbers of the pages with ink in the left or right margin, looking at the pages as pictures."""
     dots = 40  # per inch
     found = []
-    pictures = typst.compile(folder / "book.typ", root=folder, ignore_system_fonts=True, format="png", ppi=dots)
-    for number, picture in enumerate(pictures, start=1):
+    source = folder / "book.typ"
+    pages = typst.compile(source, root=folder, ignore_system_fonts=True, format="png", ppi=dots)
+    for number, picture in enumerate(pages, start=1):
         ink = np.asarray(Image.open(io.BytesIO(picture)).convert("L")) < 200
         left, right = (0.8, 0.65) if number % 2 else (0.65, 0.8)  # the margin inside the binding is wider
         if ink[:, : int(left * dots) - 2].any() or ink[:, ink.shape[1] - int(right * dots) + 2 :].any():
@@ -266,3 +275,66 @@ def test_the_same_book_gives_the_same_bytes(small, tmp_path):
     for name in ("a.pdf", "b.pdf"):
         pdf.build(*read(small, tokens=TOKENS, second=SECOND), tmp_path / name)
     assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
+
+
+# The book itself
+
+
+@dataclass
+class Whole:
+    """The real book: its chapters, the folder with its Typst sources, its PDF and the text of each page."""
+
+    chapters: list[Chapter]
+    folder: Path
+    reader: pypdf.PdfReader
+    pages: list[str]
+
+
+@pytest.fixture(scope="module")
+def whole(root, tmp_path_factory) -> Whole:
+    folder, problems = tmp_path_factory.mktemp("whole"), []
+    book = read_config(root)
+    chapters = press.read(book, problems)
+    assert problems == []
+    pdf.write_sources(book, chapters, folder)
+    reader = pypdf.PdfReader(io.BytesIO(pdf.compile_pdf(folder)))
+    return Whole(chapters, folder, reader, [words(page) for page in reader.pages])
+
+
+def test_the_book_has_every_part_chapter_and_level_two_section_in_its_contents(whole):
+    outline = [entry.title for entry in flat(whole.reader.outline)]
+    contents = " ".join(whole.pages[1:8])
+    for chapter in whole.chapters:
+        title = f"{chapter.number} {chapter.title}".strip()
+        assert title in outline and title in contents
+        assert not chapter.part or chapter.part in outline
+        headings = [block["c"] for block in chapter.blocks if block["t"] == "Header"]
+        for section in (text_of(inlines) for level, _, inlines in headings if level == 2):
+            assert any(section in entry for entry in outline)
+
+
+def test_the_book_prints_the_caption_of_every_figure_and_table(whole):
+    printed = unwrapped("".join(whole.pages))
+    captions = [caption for chapter in whole.chapters for caption in captions_in(chapter.blocks)]
+    assert captions
+    assert [caption for caption in captions if unwrapped(caption) not in printed] == []
+
+
+def captions_in(node) -> list[str]:
+    """The captions of figures and tables in a tree, up to the first thing that is not plain words."""
+    if isinstance(node, list):
+        return [caption for item in node for caption in captions_in(item)]
+    if not isinstance(node, dict) or "c" not in node:
+        return []
+    caption = node["c"][1][1] if node["t"] in ("Figure", "Table") else []
+    return ([re.match(r"[\w\s:,.]*", text_of(caption))[0]] if caption else []) + captions_in(node["c"])
+
+
+def test_the_book_has_a_plausible_number_of_pages_and_all_its_links_resolve(whole):
+    count = len(whole.pages)
+    assert 2 * len(whole.chapters) < count < 40 * len(whole.chapters)
+    assert len(link_targets(whole.reader, *range(count))) > 5 * len(whole.chapters)  # a dead link would raise
+
+
+def test_nothing_in_the_book_runs_into_the_margins(whole):
+    assert outside_the_text_block(whole.folder) == []

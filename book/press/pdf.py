@@ -26,7 +26,7 @@ from .refs import Placed, all_references, identifiers
 
 TEMPLATE = Path(__file__).parent.parent / "theme" / "typst-template.typ"
 CALLOUTS = ("note", "tip", "warning", "important", "caution")
-SUFFIXES = {"image/svg+xml": ".svg", "image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif", "image/webp": ".webp"}
+SUFFIXES = {"image/svg+xml": ".svg", "image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif"}
 
 
 def quoted(text: str) -> str:
@@ -62,7 +62,8 @@ class Pictures:
         if not path.exists():
             path.write_bytes(data)
             try:  # on its own, where the chapter is still known
-                typst.compile(f"#image({quoted(path.name)})".encode(), root=self.folder, ignore_system_fonts=True)
+                page = f"#image({quoted(path.name)})".encode()
+                typst.compile(page, root=self.folder, ignore_system_fonts=True)
             except typst.TypstError as error:
                 raise ValueError(f"the picture cannot be read: {error.message}") from None
         return f"/{self.folder.name}/{path.name}"
@@ -78,11 +79,12 @@ class Pictures:
         kind = head[5:].split(";")[0]
         if kind not in SUFFIXES:
             raise ValueError(f"a picture of type {kind} cannot be printed: use SVG or PNG")
+        if not head.endswith(";base64"):
+            return urllib.parse.unquote_to_bytes(body), SUFFIXES[kind]
         try:
-            data = base64.b64decode(body, validate=True) if head.endswith(";base64") else urllib.parse.unquote_to_bytes(body)
+            return base64.b64decode(body, validate=True), SUFFIXES[kind]
         except binascii.Error as error:
             raise ValueError(f"the picture's base64 is broken: {error}") from None
-        return data, SUFFIXES[kind]
 
 
 class Printer(Placed):
@@ -97,13 +99,11 @@ class Printer(Placed):
         self.labels, self.pictures, self.in_output = labels, pictures, False
 
     def blocks(self) -> list:
-        """The whole chapter. A paragraph that leads up to a listing stays on its page."""
-        blocks = [*self.walk(self.chapter.blocks), {"t": "Null"}]
-        return [
-            new
-            for block, after in itertools.pairwise(blocks)
-            for new in ([raw("#lead["), block, raw("]")] if (block["t"], after["t"]) == ("Para", "CodeBlock") else [block])
-        ]
+        """The whole chapter. A paragraph stays on the page of the code it leads to, and code with its output."""
+        blocks, out = [*self.walk(self.chapter.blocks), {"t": "Null"}], []
+        for block, after in itertools.pairwise(blocks):
+            out += [raw("#lead["), block, raw("]")] if leads(block, after) else [block]
+        return out
 
     def label(self, name: str) -> str:
         """Typst code that labels the element it stands after; nothing without a name."""
@@ -153,17 +153,17 @@ class Printer(Placed):
 
     def on_Table(self, content):
         attr, caption, columns, *rows = content
-        left = {"t": "AlignLeft"}
-        columns = [[left if how["t"] == "AlignDefault" else how, {"t": "ColWidthDefault"}] for how, _ in columns]
-        attr_, rows = ["", ["typst:no-figure"], []], self.walk(list(rows))
-        table = {"t": "Table", "c": [attr_, [None, []], columns, *rows]}
+        sides = [{"t": "AlignLeft"} if side["t"] == "AlignDefault" else side for side, _ in columns]
+        columns = [[side, {"t": "ColWidthDefault"}] for side in sides]  # as wide as what stands in it
+        bare = ["", ["typst:no-figure"], []]
+        table = element("Table", bare, [None, []], columns, *self.walk(rows))
         return self.figure(attr[0], "table", caption[1], [table])
 
     def figure(self, name, kind, caption, body):
-        if not caption:
-            return [raw(f"#figure(kind: {kind}, supplement: none, numbering: none)["), *body, raw("]" + self.label(name))]
-        start = raw(f"#numbered-figure(kind: {kind}, caption: [")
-        return [start, *self.walk(caption), raw("])["), *body, raw("]" + self.label(name))]
+        start = [raw(f"#numbered-figure(kind: {kind})[")]
+        if caption:
+            start = [raw(f"#numbered-figure(kind: {kind}, caption: ["), *self.walk(caption), raw("])[")]
+        return [*start, *body, raw("]" + self.label(name))]
 
     def on_Div(self, content):
         attr, blocks = content
@@ -172,7 +172,8 @@ class Printer(Placed):
         if "chapter-module" in classes:  # stands in the chapter's head
             return []
         if "numbered-equation" in classes:
-            return [raw(f"#numbered-equation({quoted(options['number'])})["), *self.walk(blocks), raw("]" + self.label(name))]
+            start = raw(f"#numbered-equation({quoted(options['number'])})[")
+            return [start, *self.walk(blocks), raw("]" + self.label(name))]
         for kind in CALLOUTS:
             if f"callout-{kind}" in classes:
                 return self.callout(name, kind, options.get("title"), blocks)
@@ -209,8 +210,8 @@ class Printer(Placed):
         return f"{function}({quoted(source)}, alt: {quoted(alt) if alt else 'none'}, width: {width})"
 
     def on_Link(self, content):
-        attr, inlines, target = content
-        inlines, url = self.walk(inlines), target[0]
+        _, inlines, (url, _) = content
+        inlines = self.walk(inlines)
         if re.match(r"[a-z]+:", url):
             return [{"t": "Link", "c": [["", [], []], inlines, [url, ""]]}]
         file, _, name = url.partition("#")
@@ -221,28 +222,35 @@ class Printer(Placed):
         return [raw_inline(f"#link(label({quoted(f'{chapter}#{name}')}))["), *inlines, raw_inline("]")]
 
     def on_Cite(self, content):
-        citations, inlines = content
-        return self.walk(inlines)
+        return self.walk(content[1])
 
     def on_Span(self, content):
         attr, inlines = content
-        anchor = [raw_inline(self.anchor(attr[0]))] if attr[0] else []
         inlines = self.walk(inlines)
-        return [*anchor, {"t": "Strong", "c": inlines}] if "caption-number" in attr[1] else [*anchor, *inlines]
+        if "caption-number" in attr[1]:
+            inlines = [{"t": "Strong", "c": inlines}]
+        return [raw_inline(self.anchor(attr[0])), *inlines] if attr[0] else inlines
 
     def on_RawInline(self, content):
         kind, text = content
         return [raw_inline(text)] if kind == "typst" else []
 
 
+def leads(block: dict, after: dict) -> bool:
+    if after["t"] != "CodeBlock":
+        return False
+    is_output = not after["c"][0][1]
+    return block["t"] == "Para" or (block["t"] == "CodeBlock" and is_output)
+
+
 class ForPrint(pandoc.Walker):
     """Leaves out what is only for the screen."""
 
     def on_Div(self, content):
-        (name, classes, pairs), blocks = content
+        (_, classes, pairs), blocks = content
         named = {word for key, word in pairs if key in ("when-format", "unless-format")}
         here = bool(named & {"typst", "pdf"}) != ("unless-format" in dict(pairs))
-        if "content-visible" in classes and not here or "content-hidden" in classes and here:
+        if ("content-visible" in classes and not here) or ("content-hidden" in classes and here):
             return []
         return [element("Div", content[0], self.walk(blocks))]
 
@@ -281,7 +289,8 @@ def opening(chapter) -> dict:
     numbering = f"(..) => {quoted(chapter.number)}" if chapter.number else "none"
     title = f"heading(level: 2, numbering: {numbering}, {quoted(chapter.title)})"
     title = f"[#{title} #label({quoted(chapter.name + '#')})]"
-    return raw(call("chapter", title, number=chapter.number, subtitle=chapter.subtitle, module=chapter.module))
+    about = {"number": chapter.number, "subtitle": chapter.subtitle, "module": chapter.module}
+    return raw(call("chapter", title, **about))
 
 
 def write_sources(book: Book, chapters: list[Chapter], folder: Path) -> None:
@@ -290,9 +299,9 @@ def write_sources(book: Book, chapters: list[Chapter], folder: Path) -> None:
     chapters = [replace(chapter, blocks=ForPrint().walk(chapter.blocks)) for chapter in chapters]
     labels = {f"{chapter.name}#{name}" for chapter in chapters for name in identifiers(chapter.blocks) | {""}}
     pictures, problems = Pictures(folder / "pictures"), []
-    documents = {
-        chapter.name: [opening(chapter), *Printer(chapter, labels, pictures, problems).blocks()] for chapter in chapters
-    }
+    documents = {}
+    for chapter in chapters:
+        documents[chapter.name] = [opening(chapter), *Printer(chapter, labels, pictures, problems).blocks()]
     if problems:
         raise BookError(problems)
     use_template = '#import "/template.typ": *\n'
@@ -304,14 +313,16 @@ def write_sources(book: Book, chapters: list[Chapter], folder: Path) -> None:
 
 def references(book: Book, chapters: list[Chapter]) -> list[Chapter]:
     """A last chapter with every work that the book cites; none if it cites nothing."""
-    blocks = all_references(chapters, book)
-    path = book.root / "references"
-    return [Chapter(path=path, source="references", part=chapters[-1].part, title="References", blocks=blocks)] if blocks else []
+    if not (blocks := all_references(chapters, book)):
+        return []
+    path, part = book.root / "references", chapters[-1].part
+    return [Chapter(path=path, source=path.name, part=part, title="References", blocks=blocks)]
 
 
 def frame(book: Book, chapters: list[Chapter]) -> list[str]:
     """The lines of `book.typ`: title page and contents, then the parts with their chapters."""
-    lines = ["#show: book.with" + call("", title=book.title, subtitle=book.subtitle, author=book.author, lang=book.lang)[1:]]
+    about = {"title": book.title, "subtitle": book.subtitle, "author": book.author, "lang": book.lang}
+    lines = [call("show: book.with", **about)]
     numerals = iter(("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X"))
     for part, members in itertools.groupby(chapters, key=lambda chapter: chapter.part):
         if part:
@@ -324,8 +335,10 @@ def frame(book: Book, chapters: list[Chapter]) -> list[str]:
 def compile_pdf(folder: Path) -> bytes:
     """The PDF of `folder/book.typ`. No date goes into it: the same book gives the same bytes."""
     try:
-        pdf, warnings = typst.compile_with_warnings(folder / "book.typ", root=folder, ignore_system_fonts=True, timestamp=0)
-    except typst.TypstError as error:  # the diagnostic names the file, which is the chapter's, and shows the line
+        pdf, warnings = typst.compile_with_warnings(
+            folder / "book.typ", root=folder, ignore_system_fonts=True, timestamp=0
+        )
+    except typst.TypstError as error:  # the diagnostic names the chapter's file and shows the line
         raise BookError([f"typst: {error.message}\n{error.diagnostic}"]) from None
     for warning in warnings:
         print(f"[pdf] {warning.message}\n{warning.diagnostic}")
