@@ -41,7 +41,7 @@ class AttentionInputs:
     block_tables: torch.Tensor | None = None
 
     @classmethod
-    def from_lengths(cls, lengths, device="cpu") -> "AttentionInputs":
+    def from_lengths(cls, lengths: list[int], device="cpu") -> "AttentionInputs":
         """Whole sequences of these lengths, each from its first token, with no cache."""
         if not lengths or min(lengths) < 1:
             raise ValueError(f"sequence lengths must be 1 or more, got {list(lengths)}: leave empty sequences out")
@@ -64,9 +64,9 @@ class AttentionBackend(Protocol):
 
 # %% ../../nbs/04_attention.ipynb #a9a66b18
 def padded_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
-    """Causal attention over B sequences padded to the same length M, scores in float32.
+    """Causal attention over B sequences padded to the same length M, computed in float32.
 
-    q: [B, M, H, h]; k, v: [B, M, K, h] where K divides H. Returns [B, M, H, h].
+    q: [B, M, H, h]; k, v: [B, M, K, h] where K divides H. Returns [B, M, H, h] in float32.
     Padding stands after the real tokens, where the causal mask already hides it from them.
     """
     batch, length, heads, size = q.shape
