@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 from heapq import heapify, heappop, heappush
+from itertools import pairwise
 from pathlib import Path
 
 import tokenizers
@@ -22,11 +23,11 @@ import tokenizers
 EOS_TEXT = "<|endoftext|>"
 
 PATTERN = (
-    "'(?:s|t|re|ve|m|ll|d)"                           # the end of it's, don't, we're, I've, I'm, she'll, he'd
-    "| ?[A-Za-z\x80-\U0010ffff]+"                     # letters, and everything outside ASCII
-    "| ?[0-9]{1,3}"                                   # digits, by threes
-    "| ?[^ \t\n\r\f\vA-Za-z0-9\x80-\U0010ffff]+"      # punctuation
-    "|[ \t\n\r\f\v]+(?![^ \t\n\r\f\v])"               # white space, up to the space before a word
+    "'(?:s|t|re|ve|m|ll|d)"  # the end of it's, don't, we're, I've, I'm, she'll, he'd
+    "| ?[A-Za-z\x80-\U0010ffff]+"  # letters, and all that is not ASCII
+    "| ?[0-9]{1,3}"  # digits, by threes
+    "| ?[^ \t\n\r\f\vA-Za-z0-9\x80-\U0010ffff]+"  # punctuation
+    "|[ \t\n\r\f\v]+(?![^ \t\n\r\f\v])"  # white space, but for the space before a word
     "|[ \t\n\r\f\v]+"
 )
 
@@ -42,15 +43,16 @@ def check_text(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
+        place, half = error.start, ord(text[error.start])
         raise ValueError(
-            f"text holds half of a surrogate pair, U+{ord(text[error.start]):04X}, at character {error.start}, "
-            "and UTF-8 has no bytes for it: decode the input with errors='replace', or drop the character"
+            f"text holds half of a surrogate pair, U+{half:04X}, at character {place}, and UTF-8 has no "
+            "bytes for it: decode the input with errors='replace', or drop the character"
         ) from None
     return text
 
 # %% ../../nbs/02_tokens.ipynb #e0cf6bd5
 def count_pieces(texts: Iterable[str], special_tokens: Iterable[str] = (EOS_TEXT,)) -> dict[bytes, int]:
-    """Cut the texts into pieces and count each; special tokens separate, and are not counted."""
+    """Cut the texts into pieces and count each. Special tokens separate texts and are not counted."""
     splitter, counts = special_splitter(special_tokens), Counter()
     for text in texts:
         for part in splitter.split(check_text(text))[::2]:
@@ -86,7 +88,7 @@ class PairIndex:
 
     def _count(self, w: int, sign: int) -> list[tuple[int, int]]:
         """Add (or take away) the pairs of word `w`."""
-        pairs = list(zip(self.words[w], self.words[w][1:]))
+        pairs = list(pairwise(self.words[w]))
         for pair in pairs:
             self.totals[pair] += sign * self.times[w]
             (self.where[pair].add if sign > 0 else self.where[pair].discard)(w)
@@ -106,25 +108,21 @@ def learn_merges(counts: dict[bytes, int], num_merges: int) -> list[tuple[bytes,
     """Learn up to `num_merges` merges from pieces and how often each occurs.
 
     Each round merges the pair with the highest count; among equals, the pair of the smallest
-    (oldest) ids. It stops early when no pair occurs twice. A pair that would spell a token
-    that exists already is left alone, so that every merge makes exactly one new token.
+    (oldest) ids. It stops early when no pair occurs twice.
 
     Byte-pair encoding as in Sennrich et al. (2016, alg. 1), over bytes instead of letters.
     """
     index, tokens, merges = PairIndex(counts), [bytes([b]) for b in range(256)], []
-    known = set(tokens)
     heap = [(-count, pair) for pair, count in index.totals.items()]
     heapify(heap)
     while heap and len(merges) < num_merges:
         count, (a, b) = heappop(heap)
-        token = tokens[a] + tokens[b]
-        if -count != index.totals[a, b] or count > -2 or token in known:
-            continue  # an old entry, a pair that occurs once, or a second way to spell a token
+        if -count != index.totals[a, b] or count > -2:
+            continue  # an old entry, or a pair that occurs once
         for pair in index.merge((a, b), len(tokens)):
             heappush(heap, (-index.totals[pair], pair))
         merges.append((tokens[a], tokens[b]))
-        tokens.append(token)
-        known.add(token)
+        tokens.append(tokens[a] + tokens[b])
     return merges
 
 # %% ../../nbs/02_tokens.ipynb #2470b58b
@@ -169,7 +167,7 @@ def encode_piece(ids: list[int], merged: dict[tuple[int, int], int]) -> list[int
     merged: for each pair the id of its token; an older merge has a smaller id.
     """
     while len(ids) > 1:
-        new_id, pair = min((merged.get(pair, len(merged) + 512), pair) for pair in zip(ids, ids[1:]))
+        new_id, pair = min((merged.get(pair, len(merged) + 512), pair) for pair in pairwise(ids))
         if pair not in merged:
             break
         ids = merge_pair(ids, pair, new_id)
@@ -190,7 +188,7 @@ class BPE(Vocabulary):
         """Learn until there are `vocab_size` tokens, special tokens and bytes included."""
         smallest = 256 + len(special_tokens)
         if vocab_size < smallest:
-            raise ValueError(f"vocab_size {vocab_size} is below {smallest}: bytes and special tokens need that")
+            raise ValueError(f"vocab_size {vocab_size} is below {smallest}, the bytes and special tokens")
         counts = count_pieces([text] if isinstance(text, str) else text, special_tokens)
         return cls(learn_merges(counts, vocab_size - smallest), special_tokens)
 
@@ -229,7 +227,7 @@ def byte_alphabet() -> dict[int, str]:
 
 # %% ../../nbs/02_tokens.ipynb #13ab0bc9
 def tokenizer_json(bpe: BPE) -> dict:
-    """The content of a `tokenizer.json` that makes Hugging Face's library agree with `bpe` on every text."""
+    """The content of a `tokenizer.json` with which Hugging Face's library agrees with `bpe`."""
     alphabet = byte_alphabet()
     written = {token: "".join(alphabet[b] for b in token) for token in bpe.vocab}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
@@ -262,8 +260,8 @@ def save_tokenizer(bpe: BPE, folder: Path, max_length: int) -> None:
         "chat_template": CHAT_TEMPLATE,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer_json(bpe), indent=1) + "\n")
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+    for name, content in [("tokenizer.json", tokenizer_json(bpe)), ("tokenizer_config.json", config)]:
+        (folder / name).write_text(json.dumps(content, indent=1) + "\n")
 
 # %% ../../nbs/02_tokens.ipynb #8f3ed745
 def read_text(file: Path) -> str:
@@ -272,8 +270,8 @@ def read_text(file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"{file} does not exist: give the folder that holds the model's tokenizer.json (a folder that has "
-            "only a tokenizer.model must be converted with transformers first)"
+            f"{file} does not exist: give the folder that holds the model's tokenizer.json "
+            "(a folder with only a tokenizer.model must be converted with transformers first)"
         ) from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not UTF-8 text ({error}): copy or download the file again") from None
@@ -295,7 +293,8 @@ def read_merges(file: Path) -> tuple[list[tuple[bytes, bytes]], list[str]]:
     try:
         same_cut = content["pre_tokenizer"]["pretokenizers"][0]["pattern"] == {"Regex": PATTERN}
         byte_of = {character: b for b, character in byte_alphabet().items()}
-        merges = [tuple(bytes(byte_of[c] for c in part) for part in pair) for pair in content["model"]["merges"]]
+        pairs = content["model"]["merges"]
+        merges = [tuple(bytes(byte_of[c] for c in part) for part in pair) for pair in pairs]
         special_tokens = [token["content"] for token in content["added_tokens"]]
     except (KeyError, TypeError, IndexError):
         same_cut = False
@@ -356,9 +355,10 @@ class Tokenizer:
         self.vocab_size = max(backend.get_vocab().values()) + 1
         self.special_ids = {i for i, token in backend.get_added_tokens_decoder().items() if token.special}
         self.byte_level = isinstance(backend.decoder, tokenizers.decoders.ByteLevel)
-        self.bos_token, self.eos_token = token_text(config.get("bos_token")), token_text(config.get("eos_token"))
-        self.bos_token_id = self.bos_token and backend.token_to_id(self.bos_token)
-        self.eos_token_id = self.eos_token and backend.token_to_id(self.eos_token)
+        self.bos_token, self.eos_token = (token_text(config.get(name)) for name in ("bos_token", "eos_token"))
+        self.bos_token_id, self.eos_token_id = (
+            token and backend.token_to_id(token) for token in (self.bos_token, self.eos_token)
+        )
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """The ids of `text`, with the start token in front where the model was trained with one."""
@@ -413,7 +413,7 @@ class Detokenizer:
     and a prompt may end inside a character.
     """
 
-    def __init__(self, tokenizer: Tokenizer, prompt_token_ids: list[int] = (), skip_special_tokens: bool = True):
+    def __init__(self, tokenizer: Tokenizer, prompt_token_ids: list[int] = (), skip_special_tokens=True):
         self.tokenizer, self.skip = tokenizer, skip_special_tokens
         self.utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self.ids, self.num_shown = [], 0  # a window: tokens already shown, then tokens that wait
