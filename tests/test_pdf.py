@@ -17,7 +17,7 @@ from press import pdf
 from press.config import Book, BookError, Chapter, read_config
 from press.pandoc import text_of
 
-SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="900" height="900"><circle r="450" cx="450" cy="450"/></svg>'
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="900" height="900"><circle r="450"/></svg>'
 ARGUMENTS = ", ".join(f"argument_{i}=None" for i in range(12))
 LONG = f"def f({ARGUMENTS}):\n        return '{'x' * 200}'"
 
@@ -120,7 +120,8 @@ def unwrapped(text: str) -> str:
     return "".join(text.split())
 
 
-def test_title_author_and_language_stand_in_the_file(reader):
+def test_title_author_and_language_stand_in_the_file_and_no_date(reader):
+    assert not [key for key in reader.metadata if "Date" in key]
     assert (reader.metadata.title, reader.metadata.author) == ("A book", "An author")
     assert reader.trailer["/Root"]["/Lang"].startswith("en")
     assert "/StructTreeRoot" in reader.trailer["/Root"]  # tagged: readable by a screen reader

@@ -99,7 +99,7 @@ class Printer(Placed):
         self.labels, self.pictures, self.in_output = labels, pictures, False
 
     def blocks(self) -> list:
-        """The whole chapter. A paragraph stays on the page of the code it leads to, and code with its output."""
+        """The whole chapter. A paragraph stays with the code it leads to, and code with its output."""
         blocks, out = [*self.walk(self.chapter.blocks), {"t": "Null"}], []
         for block, after in itertools.pairwise(blocks):
             out += [raw("#lead["), block, raw("]")] if leads(block, after) else [block]
@@ -270,12 +270,7 @@ def to_typst(documents: dict[str, list]) -> dict[str, str]:
     arguments = ["-f", "json", "-t", "typst", "--syntax-highlighting=idiomatic", "--wrap=none"]
     source = pandoc.run(arguments, pandoc.document(blocks))
     pieces = re.split(rf"^{MARK}(\S+)$", source, flags=re.MULTILINE)[1:]
-    return {name: words(source) for name, source in zip(pieces[::2], pieces[1::2], strict=True)}
-
-
-def words(source: str) -> str:
-    """Words in formulas as words: pandoc writes `upright(s o f t m a x)`, letter by letter."""
-    return re.sub(r"\bupright\(((?:\w )+\w)\)", lambda m: f'upright("{m[1].replace(" ", "")}")', source)
+    return dict(zip(pieces[::2], pieces[1::2], strict=True))
 
 
 def call(function: str, *content: str, **options: str | None) -> str:
@@ -333,11 +328,9 @@ def frame(book: Book, chapters: list[Chapter]) -> list[str]:
 
 
 def compile_pdf(folder: Path) -> bytes:
-    """The PDF of `folder/book.typ`. No date goes into it: the same book gives the same bytes."""
+    """The PDF of `folder/book.typ`. It holds no date and no machine's fonts: the same book, the same bytes."""
     try:
-        pdf, warnings = typst.compile_with_warnings(
-            folder / "book.typ", root=folder, ignore_system_fonts=True, timestamp=0
-        )
+        pdf, warnings = typst.compile_with_warnings(folder / "book.typ", root=folder, ignore_system_fonts=True)
     except typst.TypstError as error:  # the diagnostic names the chapter's file and shows the line
         raise BookError([f"typst: {error.message}\n{error.diagnostic}"]) from None
     for warning in warnings:
