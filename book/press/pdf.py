@@ -328,9 +328,10 @@ def frame(book: Book, chapters: list[Chapter]) -> list[str]:
 
 
 def compile_pdf(folder: Path) -> bytes:
-    """The PDF of `folder/book.typ`. It holds no date and no machine's fonts: the same book, the same bytes."""
+    """The PDF of `folder/book.typ`, without a date or a machine's fonts: the same book, the same bytes."""
     try:
-        pdf, warnings = typst.compile_with_warnings(folder / "book.typ", root=folder, ignore_system_fonts=True)
+        source = folder / "book.typ"
+        pdf, warnings = typst.compile_with_warnings(source, root=folder, ignore_system_fonts=True)
     except typst.TypstError as error:  # the diagnostic names the chapter's file and shows the line
         raise BookError([f"typst: {error.message}\n{error.diagnostic}"]) from None
     for warning in warnings:
