@@ -194,8 +194,9 @@ class BPE(Vocabulary):
 
     def encode(self, text: str, allow_special: bool = True) -> list[int]:
         """The ids of `text`. A special token's text becomes its id, unless `allow_special` is off."""
-        ids, parts = [], self._splitter.split(check_text(text)) if allow_special else [text]
-        for i, part in enumerate(parts):
+        check_text(text)
+        ids: list[int] = []
+        for i, part in enumerate(self._splitter.split(text) if allow_special else [text]):
             if i % 2:  # every second part is a special token
                 ids.append(self.special_tokens[part])
             else:
