@@ -8,6 +8,7 @@ Quarto calls it (`ipynb-filters` in `_quarto.yml`), and so does the press. It
 - turns an output that is both HTML and SVG (a widget) into Markdown that holds the HTML for web
   pages and the picture for print. Fences have six colons, since outputs stand in shorter ones.
 """
+
 import ast
 import base64
 import json
@@ -16,8 +17,7 @@ import sys
 
 DIRECTIVE = re.compile(r"#\s*\|\s*(?P<name>[A-Za-z_]+)(?P<rest>\s[^:]*)?$")
 OPTION = re.compile(r"#\s*\|\s*[A-Za-z_-]+\s*:")
-HTML = '\n:::::: {.content-visible when-format="html"}\n\n%s{=html}\n%s\n%s\n\n::::::\n'
-PRINT = '\n:::::: {.content-visible unless-format="html"}\n\n![](data:image/svg+xml;base64,%s){fig-alt="%s"}\n\n::::::\n'
+ONLY = '\n:::::: {.content-visible %s-format="html"}\n\n%s\n\n::::::\n'
 
 
 def joined(source) -> str:
@@ -42,6 +42,8 @@ def summary(code: str) -> str:
     except SyntaxError:
         return ""
     definitions = {ast.ClassDef: "class", ast.FunctionDef: "def", ast.AsyncFunctionDef: "def"}
+    if any(isinstance(n, ast.Assert) for n in nodes) and not any(type(n) in definitions for n in nodes):
+        return "check"
     names = [f"{definitions[type(n)]} {n.name}" for n in nodes if type(n) in definitions]
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
@@ -69,7 +71,8 @@ def filter_output(output: dict) -> dict:
     html, svg = joined(data["text/html"]).strip(), joined(data["image/svg+xml"])
     ticks = "`" * max(3, 1 + max(map(len, re.findall("`+", html)), default=0))
     alt = joined(data.get("text/plain", "")).replace('"', "'").replace("\n", " ").strip()
-    text = HTML % (ticks, html, ticks) + PRINT % (base64.b64encode(svg.encode()).decode(), alt)
+    picture = f'![](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}){{fig-alt="{alt}"}}'
+    text = ONLY % ("when", f"{ticks}{{=html}}\n{html}\n{ticks}") + ONLY % ("unless", picture)
     return {"output_type": "display_data", "metadata": {}, "data": {"text/markdown": text}}
 
 

@@ -1,10 +1,12 @@
 """Render the book: `python -m press [html|pdf|all] [--only CHAPTER]`, from the book's root."""
+
 from __future__ import annotations
 
 import argparse
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from . import html, pandoc, refs, source
@@ -39,14 +41,18 @@ def choose(chapters: list[Chapter], only: str | None) -> list[Chapter]:
         return chapters
     chosen = [c for c in chapters if c.name.startswith(Path(only).stem)]
     if not chosen:
-        raise BookError([f"--only {only}: no chapter's name begins so; there are {', '.join(c.name for c in chapters)}"])
+        raise BookError(
+            [f"--only {only}: no chapter's name begins so; there are {', '.join(c.name for c in chapters)}"]
+        )
     return chosen
 
 
-def build(root: Path, what: str, only: str | None = None) -> None:
-    """Read everything, write what was asked for. Raises `BookError` with all problems, before any page is written."""
+def build(root: Path, what: str, only: str | None = None, out: Path | None = None) -> None:
+    """Read everything, write what was asked for. Raises `BookError` with all problems found."""
     begin = time.perf_counter()
     book, problems = read_config(root), []
+    if out:
+        book = replace(book, out=out.resolve())
     chapters = read(book, problems)
     chosen = choose(chapters, only)
     if only:
@@ -74,7 +80,13 @@ def print_book(book: Book, chapters: list[Chapter]) -> None:
         (book.cache / "pdf.json").unlink(missing_ok=True)
     templates = [pandoc.file_hash(f) for f in sorted(html.THEME.glob("*.typ"))]
     pictures = [p.name for p in sorted((book.cache / "pictures").glob("*"))]
-    inputs = [repr(book), [vars(c) | {"path": ""} for c in chapters], templates, pictures, pandoc.own_code("pdf.py", "refs.py")]
+    inputs = [
+        repr(book),
+        [vars(c) | {"path": ""} for c in chapters],
+        templates,
+        pictures,
+        pandoc.own_code("pdf.py", "refs.py"),
+    ]
     pandoc.remembered(book.cache, "pdf", inputs, lambda: pdf.build(book, chapters, out))
     say("pdf", str(out), start)
 
@@ -82,14 +94,19 @@ def print_book(book: Book, chapters: list[Chapter]) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="press", description="Render the book into _book/.")
     parser.add_argument("what", nargs="?", default="all", choices=["html", "pdf", "all"])
-    parser.add_argument("--only", metavar="CHAPTER", help="one chapter's page, by the beginning of its name: 02")
+    parser.add_argument(
+        "--only", metavar="CHAPTER", help="one chapter's page, by the beginning of its name: 02"
+    )
     parser.add_argument("--root", type=Path, default=Path.cwd(), help="the folder that holds _quarto.yml")
+    parser.add_argument("--out", type=Path, help="write here, not where _quarto.yml says")
     args = parser.parse_args(argv)
     try:
-        build(args.root, args.what, args.only)
+        build(args.root, args.what, args.only, args.out)
     except BookError as error:
         print(*error.problems, sep="\n", file=sys.stderr)
-        print(f"[book] stopped: {len(error.problems)} problem{'s' * (len(error.problems) > 1)}", file=sys.stderr)
+        print(
+            f"[book] stopped: {len(error.problems)} problem{'s' * (len(error.problems) > 1)}", file=sys.stderr
+        )
         return 1
     return 0
 

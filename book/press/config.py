@@ -1,4 +1,5 @@
 """What `_quarto.yml` says about the book, and nothing that it does not say."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -19,13 +20,13 @@ class BookError(Exception):
 class Chapter:
     """One file of the book. `source.read` fills what stands in the file, `refs.resolve` the number."""
 
-    path: Path            # the file
-    source: str           # the same, relative to the book's root: nbs/02_tokens.ipynb
-    part: str | None      # title of the part it belongs to; None before the first part
-    number: str = ""      # "2"; empty for pages that are not counted
+    path: Path  # the file
+    source: str  # the same, relative to the book's root: nbs/02_tokens.ipynb
+    part: str | None  # title of the part it belongs to; None before the first part
+    number: str = ""  # "2"; empty for pages that are not counted
     title: str = ""
     subtitle: str = ""
-    module: str = ""      # file that the chapter exports, tinyllm/model/tokenizer.py
+    module: str = ""  # file that the chapter exports, tinyllm/model/tokenizer.py
     blocks: list = field(default_factory=list, repr=False)  # pandoc's tree
     references: list = field(default_factory=list, repr=False)  # list of the works it cites, as blocks
 
@@ -45,7 +46,7 @@ class Book:
 
     root: Path
     out: Path
-    file_name: str        # of the PDF, without its suffix
+    file_name: str  # of the PDF, without its suffix
     title: str
     subtitle: str
     author: str
@@ -78,11 +79,17 @@ def read_config(root: Path) -> Book:
 
     def files(*values) -> tuple[Path, ...]:
         paths = [root / v for value in values for v in listed(value)]
-        problems.extend(f"_quarto.yml: {p.relative_to(root)} is listed but does not exist" for p in paths if not p.is_file())
+        problems.extend(
+            f"_quarto.yml: {p.relative_to(root)} is listed but does not exist"
+            for p in paths
+            if not p.is_file()
+        )
         return tuple(paths)
 
     chapters = []
-    for entry in listed(book["chapters"]) + ([{"part": "Appendices", "chapters": book["appendices"]}] if book.get("appendices") else []):
+    for entry in listed(book["chapters"]) + (
+        [{"part": "Appendices", "chapters": book["appendices"]}] if book.get("appendices") else []
+    ):
         part = entry.get("part") if isinstance(entry, dict) else None
         for source in entry["chapters"] if part else [entry]:
             chapters.append(Chapter(path=root / source, source=source, part=part))
@@ -90,7 +97,9 @@ def read_config(root: Path) -> Book:
     seen: dict[str, str] = {}
     for chapter in chapters:
         if chapter.name in seen:
-            problems.append(f"_quarto.yml: {chapter.source} and {seen[chapter.name]} would make the same name")
+            problems.append(
+                f"_quarto.yml: {chapter.source} and {seen[chapter.name]} would make the same name"
+            )
         seen[chapter.name] = chapter.source
     result = Book(
         root=root,

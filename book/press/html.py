@@ -1,4 +1,5 @@
 """Chapters -> pages. What a page looks like is in `book/theme`; this file says which piece goes where."""
+
 from __future__ import annotations
 
 import html
@@ -19,7 +20,13 @@ TEMPLATE = THEME / "page.html"
 ASSETS = ("press.css", "book.js")
 WRITER = ["-f", "json", "-t", "html5", "--mathml", "--wrap=none"]
 LIMIT = 500_000  # bytes of one page
-CALLOUTS = {"note": "Note", "tip": "Tip", "warning": "Warning", "important": "Important", "caution": "Caution"}
+CALLOUTS = {
+    "note": "Note",
+    "tip": "Tip",
+    "warning": "Warning",
+    "important": "Important",
+    "caution": "Caution",
+}
 escape = html.escape
 
 
@@ -29,7 +36,9 @@ class Body:
 
     html: str
     headings: list = field(default_factory=list)  # [level, id, number, text]
-    pictures: list = field(default_factory=list)  # [file in the output folder, file it is copied from or data URI]
+    pictures: list = field(
+        default_factory=list
+    )  # [file in the output folder, file it is copied from or data URI]
 
 
 class PageWriter(Walker):
@@ -53,7 +62,9 @@ class PageWriter(Walker):
             return [element("Header", level, ["", classes, []], self.walk(inlines))]
         self.headings.append([level, name, number, text_of(inlines)])
         before = [raw_inline(f'<span class="number">{number}</span> ')] if number else []
-        after = [raw_inline(f'<a class="anchor" href="#{escape(name)}" aria-label="Link to this section">#</a>')]
+        after = [
+            raw_inline(f'<a class="anchor" href="#{escape(name)}" aria-label="Link to this section">#</a>')
+        ]
         return [element("Header", level, [name, classes, []], [*before, *self.walk(inlines), *after])]
 
     def on_CodeBlock(self, content):
@@ -63,21 +74,30 @@ class PageWriter(Walker):
         options = dict(pairs)
         block = element("CodeBlock", [name, classes, []], code)
         fold = options.get("code-fold", "true" if self.book.code_fold else "false")
-        label = f' data-module="{escape(self.chapter.module)}"' if self.exported and self.chapter.module else ""
+        label = (
+            f' data-module="{escape(self.chapter.module)}"' if self.exported and self.chapter.module else ""
+        )
         if fold == "false":
             return [raw(f'<div class="code-open"{label}>'), block, raw("</div>")]
         lines = code.count("\n") + 1
         what = escape(options.get("code-summary", ""))
-        summary = f'<b>Code</b> <code>{what}</code> <i>{lines} line{"s" * (lines > 1)}</i>'
+        summary = f"<b>Code</b> <code>{what}</code> <i>{lines} line{'s' * (lines > 1)}</i>"
         if label:
             summary += f' <em title="This cell is exported to the package">{escape(self.chapter.module)}</em>'
         state = " open" if fold == "show" else ""
-        return [raw(f'<details class="code-fold"{label}{state}><summary>{summary}</summary>'), block, raw("</details>")]
+        return [
+            raw(f'<details class="code-fold"{label}{state}><summary>{summary}</summary>'),
+            block,
+            raw("</details>"),
+        ]
 
     def on_Div(self, content):
         (name, classes, pairs), blocks = content
         options = dict(pairs)
-        if ("content-visible" in classes) != shown_in_html(options) and {"content-visible", "content-hidden"} & set(classes):
+        if ("content-visible" in classes) != shown_in_html(options) and {
+            "content-visible",
+            "content-hidden",
+        } & set(classes):
             return []
         for kind, title in CALLOUTS.items():
             if f"callout-{kind}" in classes:
@@ -95,20 +115,30 @@ class PageWriter(Walker):
             title, blocks = blocks[0]["c"][2], blocks[1:]
         outer, inner = ("details", "summary") if "collapse" in options else ("aside", "p")
         state = " open" if options.get("collapse") == "false" else ""
-        start = f'<{outer} class="callout callout-{kind}"{state}' + (f' id="{escape(name)}">' if name else ">")
+        start = f'<{outer} class="callout callout-{kind}"{state}' + (
+            f' id="{escape(name)}">' if name else ">"
+        )
         before, self.in_callout = self.in_callout, True
-        head = element("Plain", raw_inline(f'<{inner} class="callout-title">'), *self.walk(title), raw_inline(f"</{inner}>"))
+        head = element(
+            "Plain",
+            raw_inline(f'<{inner} class="callout-title">'),
+            *self.walk(title),
+            raw_inline(f"</{inner}>"),
+        )
         body = element("Div", ["", ["callout-body"], []], self.walk(blocks))
         self.in_callout = before
         return [raw(start), head, body, raw(f"</{outer}>")]
 
     def on_Table(self, content):
-        attr, *rest = content
-        table = element("Table", [attr[0], attr[1], []], *self.walk(rest))
+        attr, caption, columns, *rest = content
+        columns = [
+            [alignment, {"t": "ColWidthDefault"}] for alignment, _ in columns
+        ]  # the browser knows better
+        table = element("Table", [attr[0], attr[1], []], self.walk(caption), columns, *self.walk(rest))
         return [raw('<div class="table-wrap">'), table, raw("</div>")]
 
     def on_Image(self, content):
-        (name, classes, pairs), inlines, (target, _) = content
+        (_, _, pairs), inlines, (target, _) = content
         options = dict(pairs)
         alt = options.get("fig-alt") or options.get("alt") or text_of(inlines)
         source, size = self.picture(target)
@@ -157,13 +187,23 @@ def write_body(chapter: Chapter, book: Book) -> Body:
             title = element("Header", 2, ["references", ["unnumbered"], []], [plain("References")])
             blocks += writer.walk([title]) + chapter.references
         text = pandoc.run(WRITER, pandoc.document(blocks))
+        notes = re.search(r'<section id="footnotes".*?</section>\n?', text, re.S)
+        if notes and chapter.references:  # pandoc puts them last
+            text = text.replace(notes[0], "").replace(
+                '<h2 class="unnumbered" id="references"', notes[0] + '<h2 class="unnumbered" id="references"'
+            )
         text = re.sub(r'<span id="cb[\d-]+"><a href="#cb[\d-]+"[^>]*></a>', "<span>", text)
-        return {"html": re.sub(r' id="cb\d+"', "", text), "headings": writer.headings, "pictures": sorted(writer.pictures.items())}
+        return {
+            "html": re.sub(r' id="cb\d+"', "", text),
+            "headings": writer.headings,
+            "pictures": sorted(writer.pictures.items()),
+        }
 
     return Body(**pandoc.remembered(book.cache / "bodies", chapter.name, inputs, make))
 
 
 # The page around the text
+
 
 def titled(chapter: Chapter) -> str:
     number = f'<span class="number">{chapter.number}</span> ' if chapter.number else ""
@@ -181,7 +221,11 @@ def sidebar(chapters: list[Chapter], here: Chapter, headings: list) -> str:
             current = ' aria-current="page"' if chapter.path == here.path else ""
             lines.append(f'<li><a href="{relative(chapter.page, here.page)}"{current}>{titled(chapter)}</a>')
             if current:
-                sections = [f'<li><a href="#{escape(name)}">{escape(text)}</a></li>' for level, name, _, text in headings if level == 2]
+                sections = [
+                    f'<li><a href="#{escape(name)}">{escape(text)}</a></li>'
+                    for level, name, _, text in headings
+                    if level == 2
+                ]
                 lines += ['<ul class="sections">', *sections, "</ul>"] if sections else []
             lines.append("</li>")
         lines.append("</ul>")
@@ -191,7 +235,8 @@ def sidebar(chapters: list[Chapter], here: Chapter, headings: list) -> str:
 def contents(headings: list) -> str:
     items = [
         f'<li class="level-{level}"><a href="#{escape(name)}">{escape(text)}</a></li>'
-        for level, name, _, text in headings if level in (2, 3)
+        for level, name, _, text in headings
+        if level in (2, 3)
     ]
     return "\n".join(["<p>On this page</p>", "<ul>", *items, "</ul>"]) if len(items) > 1 else ""
 
@@ -205,14 +250,19 @@ def opening(chapter: Chapter, book: Book) -> str:
     lines += [f'<p class="part">{escape(above)}</p>'] if above else []
     lines += [f"<h1>{title}</h1>"]
     lines += [f'<p class="subtitle">{escape(subtitle)}</p>'] if subtitle else []
-    lines += [f'<p class="module">This chapter is <code>{escape(chapter.module)}</code></p>'] if chapter.module else []
+    lines += (
+        [f'<p class="module">This chapter is <code>{escape(chapter.module)}</code></p>']
+        if chapter.module
+        else []
+    )
     return "\n".join([*lines, "</header>"])
 
 
 def turn(chapter: Chapter | None, here: Chapter, rel: str, word: str) -> str:
     if chapter is None:
         return "<span></span>"
-    return f'<a class="{rel}" rel="{rel}" href="{relative(chapter.page, here.page)}"><span>{word}</span>{titled(chapter)}</a>'
+    address = relative(chapter.page, here.page)
+    return f'<a class="{rel}" rel="{rel}" href="{address}"><span>{word}</span>{titled(chapter)}</a>'
 
 
 def write_page(chapter: Chapter, body: Body, chapters: list[Chapter], book: Book) -> str:
@@ -229,7 +279,9 @@ def write_page(chapter: Chapter, body: Body, chapters: list[Chapter], book: Book
     return string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         lang=escape(book.lang),
         head_title=escape(f"{book.title}: {book.subtitle}" if front else f"{chapter.title} · {book.title}"),
-        description=escape(" ".join((book.description if front else chapter.subtitle or chapter.title).split())),
+        description=escape(
+            " ".join((book.description if front else chapter.subtitle or chapter.title).split())
+        ),
         styles="\n".join(style(relative(f"assets/{f}", chapter.page)) for f in stylesheets(book)),
         script=relative("assets/book.js", chapter.page),
         page_class="front" if front else "chapter",
@@ -261,7 +313,7 @@ def build(book: Book, chapters: list[Chapter], chosen: list[Chapter], problems: 
         body = write_body(chapter, book)
         page = write_page(chapter, body, chapters, book).encode()
         if len(page) > LIMIT:
-            problems.append(f"{chapter.source}: its page has {len(page):,} bytes, more than {LIMIT:,}: make its outputs smaller")
+            problems.append(f"{chapter.source}: its page has {len(page):,} bytes, the limit is {LIMIT:,}")
         files[chapter.page] = page
         files |= {name: Path(source).read_bytes() for name, source in body.pictures}
     changed = 0

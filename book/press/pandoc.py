@@ -1,4 +1,5 @@
 """Running pandoc, walking its trees, and remembering results by what they were made from."""
+
 from __future__ import annotations
 
 import hashlib
@@ -19,11 +20,13 @@ def program() -> str:
     return pypandoc.get_pandoc_path()
 
 
-def run(arguments: list[str], text: str, cwd: Path | None = None) -> str:
-    """Pandoc's answer; what it warns about is an error here."""
+def run(arguments: list[str], text: str, cwd: Path | None = None, warnings: list[str] | None = None) -> str:
+    """Pandoc's answer. What it warns about goes to `warnings`; where nobody listens, it is an error."""
     done = subprocess.run([program(), *arguments], input=text, capture_output=True, text=True, cwd=cwd)
-    if done.returncode or done.stderr.strip():
+    if done.returncode or (done.stderr.strip() and warnings is None):
         raise RuntimeError(f"pandoc {' '.join(arguments)}: {done.stderr.strip()}")
+    if done.stderr.strip():
+        warnings += [" ".join(part.split()) for part in done.stderr.split("[WARNING]") if part.strip()]
     return done.stdout
 
 
@@ -64,7 +67,11 @@ class Walker:
 
     def walk(self, node):
         if isinstance(node, list):
-            return [new for item in node for new in (self.visit(item) if isinstance(item, dict) else [self.walk(item)])]
+            return [
+                new
+                for item in node
+                for new in (self.visit(item) if isinstance(item, dict) else [self.walk(item)])
+            ]
         if isinstance(node, dict):
             return {**node, "c": self.walk(node["c"])} if "c" in node else node
         return node

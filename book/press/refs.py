@@ -7,6 +7,7 @@ After `resolve` a chapter's tree means the same on a page and on paper:
 - a citation is what citeproc made of it, linked to `#ref-key`; the works cited are in `references`;
 - a picture's target is an absolute path or a data URI.
 """
+
 from __future__ import annotations
 
 import json
@@ -42,7 +43,11 @@ def resolve(chapters: list[Chapter], book: Book, problems: list[str]) -> list[Ch
         pointing = Pointing(chapter, numbered, targets, known, book, problems)
         blocks = pointing.walk(chapter.blocks)
         pointing.check_anchors(blocks)
-        resolved.append(cite(replace(chapter, blocks=blocks), pointing.cited, book) if pointing.cited else replace(chapter, blocks=blocks))
+        resolved.append(
+            cite(replace(chapter, blocks=blocks), pointing.cited, book)
+            if pointing.cited
+            else replace(chapter, blocks=blocks)
+        )
     return resolved
 
 
@@ -97,9 +102,9 @@ class Numbering(Placed):
             self.target(name, f"Chapter {number}" if number else text_of(inlines))
         elif not self.in_callout:
             self.sections[level] += 1
-            self.sections[level + 1:] = [0] * (6 - level)
+            self.sections[level + 1 :] = [0] * (6 - level)
             if self.chapter.number and level <= self.depth and "unnumbered" not in classes:
-                number = ".".join([self.chapter.number, *map(str, self.sections[2:level + 1])])
+                number = ".".join([self.chapter.number, *map(str, self.sections[2 : level + 1])])
             self.target(name, f"Section {number}" if number else text_of(inlines))
         pairs = [*pairs, ["number", number]] if number else pairs
         return [element("Header", level, [name, classes, pairs], inlines)]
@@ -130,7 +135,9 @@ class Numbering(Placed):
     def on_Div(self, content):
         attr, blocks = content
         callout = any(c.startswith("callout-") for c in attr[1])
-        if attr[0].startswith(("fig-", "tbl-")):  # a figure of several parts; its last paragraph is the caption
+        if attr[0].startswith(
+            ("fig-", "tbl-")
+        ):  # a figure of several parts; its last paragraph is the caption
             *body, last = blocks or [element("Plain")]
             if last["t"] != "Para":
                 self.problem(f"{attr[0]} has no caption: its last paragraph must be one", attr[0])
@@ -159,7 +166,13 @@ class Numbering(Placed):
             number = self.next_number("eq")
             self.target(match[1], f"Equation\u00a0{number}")
             out += [element("Para", *[]) | {"c": line}] if trimmed(line) else []
-            out.append(element("Div", [match[1], ["numbered-equation"], [["number", number]]], [{"t": "Para", "c": [node]}]))
+            out.append(
+                element(
+                    "Div",
+                    [match[1], ["numbered-equation"], [["number", number]]],
+                    [{"t": "Para", "c": [node]}],
+                )
+            )
             line, rest = [plain(match[2])] if match[2] else [], after[1:]
         if trimmed(line):
             out.append({"t": "Para", "c": self.walk(line)})
@@ -187,9 +200,15 @@ class Pointing(Placed):
     def on_Cite(self, content):
         citations, inlines = content
         references = [c for c in citations if REFERENCE.match(c["citationId"])]
-        for c in citations:
-            if c not in references and c["citationId"] not in self.known_keys:
-                self.problem(f"@{c['citationId']} is in no bibliography", f"@{c['citationId']}")
+        unknown = [
+            c["citationId"]
+            for c in citations
+            if c not in references and c["citationId"] not in self.known_keys
+        ]
+        for key in unknown:
+            self.problem(f"@{key} is in no bibliography", f"@{key}")
+        if unknown:
+            return inlines
         if not references:
             self.cited |= {c["citationId"] for c in citations}
             return [element("Cite", citations, inlines)]
@@ -230,7 +249,9 @@ class Pointing(Placed):
             return url
         path = (self.chapter.path.parent / urllib.parse.unquote(file)).resolve()
         if path not in self.pages:
-            what = "is not part of the book: link to its address instead" if path.exists() else "does not exist"
+            what = (
+                "is not part of the book: link to its address instead" if path.exists() else "does not exist"
+            )
             self.problem(f"the link to {file} leads nowhere: that file {what}", file)
             return url
         other = self.pages[path]
@@ -240,8 +261,9 @@ class Pointing(Placed):
 
     def check_anchors(self, blocks: list) -> None:
         names = identifiers(blocks)
-        for name, self.cell in self.anchors_to_check:
+        for name, cell in self.anchors_to_check:
             if name and name not in names:
+                self.cell = cell
                 self.problem(f"the link to #{name} leads nowhere in this chapter", f"#{name}")
 
     def on_Image(self, content):
@@ -268,18 +290,31 @@ def identifiers(node) -> set[str]:
         return set().union(*map(identifiers, node))
     if not isinstance(node, dict) or "c" not in node:
         return set()
-    places = {"Header": 1, "Div": 0, "Span": 0, "Figure": 0, "Table": 0, "CodeBlock": 0, "Code": 0, "Link": 0, "Image": 0}
+    places = {
+        "Header": 1,
+        "Div": 0,
+        "Span": 0,
+        "Figure": 0,
+        "Table": 0,
+        "CodeBlock": 0,
+        "Code": 0,
+        "Link": 0,
+        "Image": 0,
+    }
     own = {node["c"][places[node["t"]]][0]} - {""} if node["t"] in places else set()
     return own | identifiers(node["c"])
 
 
 # Citations
 
+
 def known_keys(book: Book) -> set[str]:
     files = [pandoc.file_hash(f) for f in book.bibliography]
 
     def make():
-        return [e["id"] for f in book.bibliography for e in json.loads(pandoc.run([str(f), "-t", "csljson"], ""))]
+        return [
+            e["id"] for f in book.bibliography for e in json.loads(pandoc.run([str(f), "-t", "csljson"], ""))
+        ]
 
     return set(pandoc.remembered(book.cache, "keys", files, make)) if files else set()
 
@@ -288,18 +323,36 @@ def citeproc(blocks: list, book: Book, nocite: tuple[str, ...] = ()) -> list:
     meta: dict = {"link-citations": {"t": "MetaBool", "c": True}}
     if nocite:
         mode = {"t": "NormalCitation"}
-        cites = [{"citationId": k, "citationPrefix": [], "citationSuffix": [], "citationMode": mode, "citationNoteNum": 0, "citationHash": 0} for k in nocite]
-        meta["nocite"] = element("MetaInlines", element("Cite", cites, [])) | {"c": [element("Cite", cites, [])]}
+        cites = [
+            {
+                "citationId": k,
+                "citationPrefix": [],
+                "citationSuffix": [],
+                "citationMode": mode,
+                "citationNoteNum": 0,
+                "citationHash": 0,
+            }
+            for k in nocite
+        ]
+        meta["nocite"] = element("MetaInlines", element("Cite", cites, [])) | {
+            "c": [element("Cite", cites, [])]
+        }
     files = [f"--bibliography={f}" for f in book.bibliography]
-    return json.loads(pandoc.run(["-f", "json", "-t", "json", "--citeproc", *files], pandoc.document(blocks, meta)))["blocks"]
+    return json.loads(
+        pandoc.run(["-f", "json", "-t", "json", "--citeproc", *files], pandoc.document(blocks, meta))
+    )["blocks"]
 
 
 def cite(chapter: Chapter, cited: set[str], book: Book) -> Chapter:
     """Citations as text with links, and the list of what they cite."""
     inputs = [chapter.blocks, [pandoc.file_hash(f) for f in book.bibliography]]
-    blocks = pandoc.remembered(book.cache / "cited", chapter.name, inputs, lambda: citeproc(chapter.blocks, book))
+    blocks = pandoc.remembered(
+        book.cache / "cited", chapter.name, inputs, lambda: citeproc(chapter.blocks, book)
+    )
     is_list = lambda b: b["t"] == "Div" and b["c"][0][0] == "refs"  # noqa: E731
-    return replace(chapter, blocks=[b for b in blocks if not is_list(b)], references=[b for b in blocks if is_list(b)])
+    return replace(
+        chapter, blocks=[b for b in blocks if not is_list(b)], references=[b for b in blocks if is_list(b)]
+    )
 
 
 def all_references(chapters: list[Chapter], book: Book) -> list:

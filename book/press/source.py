@@ -3,6 +3,7 @@
 The tree carries raw blocks of the format `press` that say which cell of the notebook follows, so
 that everything found wrong later can name its place.
 """
+
 from __future__ import annotations
 
 import base64
@@ -12,7 +13,6 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import yaml
 
@@ -24,6 +24,7 @@ ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07]*\x07")
 PICTURES = {"image/svg+xml": ".svg", "image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif"}
 ORDER = ("text/markdown", "text/html", *PICTURES, "text/latex", "text/plain")
 NOT_SHOWN = re.compile(r"(<Figure size|<matplotlib|\[<matplotlib|<Axes|Text\(|\(?array\(.*matplotlib)", re.S)
+TOLD_LATER = re.compile(r"Duplicate identifier '(fig|tbl|eq|sec)-")  # refs.py knows the cell
 TABLE = re.compile(r"<table[\s>]", re.I)
 
 
@@ -31,7 +32,14 @@ def read(chapter: Chapter, book: Book, problems: list[str]) -> Chapter:
     """The chapter with what stands in its file. The tree is remembered while nothing changes."""
     filters = [pandoc.file_hash(f) for f in (*book.notebook_filters, *book.lua_filters)]
     titles = [pandoc.file_hash(c.path) for c in book.chapters] if chapter.name == "index" else []
-    inputs = [str(book.root), chapter.source, pandoc.file_hash(chapter.path), filters, titles, pandoc.own_code("source.py")]
+    inputs = [
+        str(book.root),
+        chapter.source,
+        pandoc.file_hash(chapter.path),
+        filters,
+        titles,
+        pandoc.own_code("source.py"),
+    ]
     found: list[str] = []
 
     def make():
@@ -47,8 +55,12 @@ def read(chapter: Chapter, book: Book, problems: list[str]) -> Chapter:
         first = next((b for b in blocks if b["t"] == "Header" and b["c"][0] == 1), None)
         title = pandoc.text_of(first["c"][2]) if first else ""
         if not first:
-            problems.append(f"{chapter.source}: no title: the first cell must be raw front matter with `title:`")
-    return replace(chapter, title=title, subtitle=meta.get("subtitle", ""), module=meta.get("module", ""), blocks=blocks)
+            problems.append(
+                f"{chapter.source}: no title: the first cell must be raw front matter with `title:`"
+            )
+    return replace(
+        chapter, title=title, subtitle=meta.get("subtitle", ""), module=meta.get("module", ""), blocks=blocks
+    )
 
 
 def to_tree(chapter: Chapter, book: Book, problems: list[str]) -> dict:
@@ -57,7 +69,9 @@ def to_tree(chapter: Chapter, book: Book, problems: list[str]) -> dict:
     else:
         text = chapter.path.read_text(encoding="utf-8")
     arguments = ["-f", pandoc.MARKDOWN, "-t", "json", *(f"--lua-filter={f}" for f in book.lua_filters)]
-    tree = json.loads(pandoc.run(arguments, text, cwd=book.root))
+    warnings: list[str] = []
+    tree = json.loads(pandoc.run(arguments, text, book.root, warnings))
+    problems += [f"{chapter.source}: {w}" for w in warnings if not TOLD_LATER.match(w)]
     module = lambda b: b["t"] == "Div" and "chapter-module" in b["c"][0][1]  # noqa: E731  (the opening has it)
     tree["blocks"] = HtmlTables().walk([b for b in tree["blocks"] if not module(b)])
     return tree
@@ -77,7 +91,9 @@ def notebook_of(chapter: Chapter, book: Book) -> dict:
     text = chapter.path.read_text(encoding="utf-8")
     for script in book.notebook_filters:
         command = [sys.executable, str(script)]
-        text = subprocess.run(command, input=text, capture_output=True, text=True, check=True, cwd=chapter.path.parent).stdout
+        text = subprocess.run(
+            command, input=text, capture_output=True, text=True, check=True, cwd=chapter.path.parent
+        ).stdout
     return json.loads(text)
 
 
@@ -127,7 +143,9 @@ def code_cell(source: str, outputs: list, place: str, book: Book, problems: list
         attributes = {k: options[k] for k in ("code-fold", "code-summary") if k in options}
         shown += fence(code, ".python .cell-code", attributes)
     if options.get("output", True) is not False:
-        shown += cell_outputs(options, [o for o in outputs if o["output_type"] != "error"], place, book, problems)
+        shown += cell_outputs(
+            options, [o for o in outputs if o["output_type"] != "error"], place, book, problems
+        )
     if not shown:
         return []
     classes = options.get("classes") or []
@@ -155,7 +173,9 @@ def cell_outputs(options: dict, outputs: list, place: str, book: Book, problems:
     numbered = label.startswith(("fig-", "tbl-"))
     display = [o for o in outputs if o[0] == "display"]
     if numbered and not caption:
-        problems.append(f"{place}: {label} has no caption: add #| {'tbl' if label.startswith('tbl-') else 'fig'}-cap")
+        problems.append(
+            f"{place}: {label} has no caption: add #| {'tbl' if label.startswith('tbl-') else 'fig'}-cap"
+        )
     if numbered and not display:
         problems.append(f"{place}: {label} has no output: run the notebook")
     if any(kind in PICTURES for _, kind, _ in outputs) and not alt:
@@ -173,10 +193,12 @@ def cell_outputs(options: dict, outputs: list, place: str, book: Book, problems:
             body = fence(data, "=html")
         else:
             body = [data, ""]
-        classes = f".cell-output .cell-output-{kind_of_output}" + (" .cell-output-markdown" if kind == "text/markdown" else "")
+        classes = f".cell-output .cell-output-{kind_of_output}" + (
+            " .cell-output-markdown" if kind == "text/markdown" else ""
+        )
         target = inside if kind_of_output == "display" and numbered and not single else lines
         target += ["", f"::: {{{classes}}}", *body, ":::"]
-    if inside or numbered and not display:
+    if inside or (numbered and not display):
         lines += ["", f":::: {{#{label}}}", *inside, "", caption, "::::"]
     return lines
 
