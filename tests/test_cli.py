@@ -1,0 +1,284 @@
+"""The command as a user, a pipe and a terminal meet it.
+
+What it says is tried in this process (a start of torch costs seconds); how it ends, in real ones with real signals.
+"""
+import io
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+import pytest
+
+import tinyllm as tinyllm_package
+
+pytest.importorskip("torch")
+COMMAND = [sys.executable, "-c", "from tinyllm.cli import main; raise SystemExit(main())"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error", "NO_COLOR": "", "PYTHONUNBUFFERED": ""}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A checkpoint of random weights with Fable's tokenizer: fast, and it never ends by itself (no end token)."""
+    import torch
+
+    from tinyllm.model.transformer import ModelConfig, Transformer
+    from tinyllm.model.weights import save_model
+
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    save_model(Transformer(ModelConfig(4096, 32, 48, 1, 2, 1, 16, 128)), folder)
+    for file in (Path(tinyllm_package.__file__).parent / "models" / "fable").glob("tokenizer*"):
+        shutil.copy(file, folder)
+    return folder
+
+
+def tinyllm(*words, input=b""):
+    """Run a command line in this process, with files in memory for its three streams."""
+    from tinyllm.cli import main
+
+    streams = [io.TextIOWrapper(io.BytesIO(data), encoding="utf-8") for data in (input, b"", b"")]
+    with mock.patch("sys.stdin", streams[0]), redirect_stdout(streams[1]), redirect_stderr(streams[2]):
+        code = main([os.fsdecode(word) for word in words])
+    return SimpleNamespace(returncode=code, stdout=streams[1].buffer.getvalue(), stderr=streams[2].buffer.getvalue())
+
+
+def process(*words, **kwargs):
+    """Run a command line in a process of its own."""
+    return subprocess.run([*COMMAND, *words], **{"capture_output": True, "timeout": 120,
+                                                                "env": ENVIRONMENT, **kwargs})
+
+
+def refused(*words, **kwargs):
+    """The one line of a command that must fail with code 2 and say nothing on standard output."""
+    done = tinyllm(*words, **kwargs)
+    text = done.stderr.decode()
+    assert done.returncode == 2 and done.stdout == b"", text
+    assert text.count("\n") == 1 and text.startswith("tinyllm: error: ") and "Traceback" not in text
+    return text
+
+
+# ---- what it prints ----
+
+def test_standard_output_is_the_continuation_and_nothing_else(model):
+    from tinyllm.engine.generate import generate
+    from tinyllm.engine.params import SamplingParams
+    from tinyllm.model.tokenizer import Detokenizer, load_tokenizer
+    from tinyllm.model.weights import load_model
+
+    tokenizer, params = load_tokenizer(model), SamplingParams(temperature=0.9, top_k=50, seed=7, max_tokens=30)
+    ids = tokenizer.encode("Once upon a time")
+    detokenizer = Detokenizer(tokenizer, ids)
+    text = "".join([detokenizer.add(t) for t in generate(load_model(model), ids, params)]) + detokenizer.finish()
+    done = process("generate", "Once upon a time", "--model", model, "--temperature", "0.9", "--top-k", "50",
+                   "--seed", "7", "--max-tokens", "30")
+    assert done.returncode == 0 and done.stdout.decode() == text + "\n"
+    stats = done.stderr.decode()
+    assert stats.startswith("tinyllm: 30 tokens in ") and "tokens/s" in stats and "seed 7" in stats
+    assert stats.count("\n") == 1
+
+
+def test_quiet_leaves_standard_error_empty(model):
+    assert tinyllm("generate", "Once", "--model", model, "--max-tokens", "2", "--quiet").stderr == b""
+
+
+def test_a_run_without_a_seed_reports_the_one_that_repeats_it(model):
+    words = ["generate", "Once", "--model", model, "--max-tokens", "12", "--temperature", "1.5"]
+    first, second = tinyllm(*words), tinyllm(*words)
+    assert first.stdout != second.stdout
+    seed = first.stderr.decode().rsplit("seed ", 1)[1].strip()
+    assert tinyllm(*words, "--seed", seed).stdout == first.stdout
+
+
+def test_the_prompt_can_come_from_standard_input(model):
+    words = ["--model", model, "--max-tokens", "8", "--temperature", "0", "--quiet"]
+    expected = tinyllm("generate", "Once upon a time", *words).stdout
+    for text in (b"Once upon a time", b"Once upon a time\n", b"Once upon a time\r\n"):
+        assert tinyllm("generate", "-", *words, input=text).stdout == expected
+    assert tinyllm("generate", "-", *words, input=b"Once upon a time\n\n").stdout != expected
+
+
+def test_a_prompt_may_begin_with_a_dash(model):
+    assert tinyllm("generate", "--model", model, "--max-tokens", "1", "--", "-- said the fox").returncode == 0
+
+
+def test_without_max_tokens_it_writes_what_fits(model):
+    done = tinyllm("generate", "a" * 2 + " a" * 120, "--model", model)
+    assert done.returncode == 0 and int(done.stderr.split()[1]) <= 10
+
+
+def test_on_a_terminal_the_dimmed_prompt_comes_first(model):
+    reader, writer = pty.openpty()
+    with subprocess.Popen([*COMMAND, "generate", "Once upon", "--model", model, "--max-tokens", "3", "--quiet"],
+                          stdout=writer, env={**ENVIRONMENT, "TERM": "xterm"}):
+        os.close(writer)
+        output = b""
+        try:
+            while piece := os.read(reader, 4096):
+                output += piece
+        except OSError:  # Linux says EIO when the other end has closed
+            pass
+        os.close(reader)
+    assert output.startswith(b"\x1b[2mOnce upon\x1b[0m") and output.endswith(b"\r\n")
+
+
+@pytest.mark.parametrize("variable, value", [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_a_terminal_without_colours_gets_the_plain_prompt(monkeypatch, variable, value):
+    from tinyllm.cli import prompt_for_terminal
+
+    monkeypatch.setenv(variable, value)
+    assert prompt_for_terminal("Once", mock.Mock(isatty=lambda: True)) == "Once"
+    assert prompt_for_terminal("Once", mock.Mock(isatty=lambda: False)) == ""
+
+
+def test_text_arrives_while_it_is_being_made(model):
+    with subprocess.Popen([*COMMAND, "generate", "Once", "--model", model, "--max-tokens", "120"],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+        assert os.read(process.stdout.fileno(), 1)
+        assert process.poll() is None, "the first character came only with the last"
+        process.stdout.read()
+
+
+def test_an_old_locale_gets_question_marks_instead_of_a_traceback():
+    code = ("import tinyllm.cli as cli; cli.run_generate = lambda args: cli.write('na\\xefve \\u2728\\n') or 0; "
+            "raise SystemExit(cli.main(['generate', 'x']))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env={**ENVIRONMENT, "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"na?ve ?\n", b"")
+
+
+# ---- what it refuses ----
+
+@pytest.mark.parametrize("option, value, words", [
+    ("--temperature", "-1", "temperature is -1.0"), ("--temperature", "nan", "temperature is nan"),
+    ("--temperature", "2.5", "between 0 and 2"), ("--top-p", "0", "top_p is 0.0"), ("--top-p", "1.5", "top_p is 1.5"),
+    ("--min-p", "7", "min_p is 7.0"), ("--top-k", "-3", "top_k is -3"), ("--top-k", "2.5", "--top-k"),
+    ("--max-tokens", "0", "max_tokens is 0"), ("--max-tokens", "many", "--max-tokens"), ("--seed", "x", "--seed"),
+    ("--seed", str(2**64), "seed is"), ("--colour", "red", "--colour"), ("--max-tokens", "5000", "context of 128"),
+])
+def test_a_parameter_out_of_range_is_one_line(model, option, value, words):
+    assert words in refused("generate", "Once", "--model", model, option, value)
+
+
+def test_wrong_numbers_are_refused_before_any_model_is_looked_for():
+    assert "top_p" in refused("generate", "Once", "--model", "no-such-model", "--top-p", "2")
+
+
+def test_missing_words_point_at_the_help():
+    assert "tinyllm generate --help" in refused("generate")
+    assert "tinyllm --help" in refused()
+    assert "sing" in refused("sing")
+
+
+def test_a_missing_model_says_what_may_be_given():
+    line = refused("generate", "Once", "--model", "no-such-model")
+    assert "no-such-model is no directory and no bundled model" in line and "config.json" in line
+
+
+def test_broken_checkpoints_are_one_line(model, tmp_path):
+    for name, spoil in {
+        "no config": lambda d: (d / "config.json").unlink(),
+        "no json": lambda d: (d / "config.json").write_text("{"),
+        "no weights": lambda d: (d / "model.safetensors").unlink(),
+        "cut short": lambda d: (d / "model.safetensors").write_bytes((d / "model.safetensors").read_bytes()[:5000]),
+        "no tokenizer": lambda d: (d / "tokenizer.json").unlink(),
+        "no tokenizer json": lambda d: (d / "tokenizer.json").write_text("[]"),
+    }.items():
+        folder = tmp_path / name
+        shutil.copytree(model, folder)
+        spoil(folder)
+        assert name in refused("generate", "Once", "--model", folder)
+
+
+def test_an_empty_prompt_and_one_too_long_are_refused(model):
+    assert "empty" in refused("generate", "", "--model", model)
+    assert "empty" in refused("generate", "-", "--model", model, input=b"")
+    line = refused("generate", "fox " * 500, "--model", model)
+    assert "context is 128" in line and "shorten" in line
+
+
+def test_a_prompt_that_is_not_utf8_is_refused_with_the_place(model):
+    assert "byte 5 is 0xff" in refused("generate", b"Once \xff", "--model", model)
+    done = process("generate", b"Once \xff")
+    assert done.returncode == 2 and b"byte 5 is 0xff" in done.stderr and done.stderr.count(b"\n") == 1
+    assert "byte 2 is 0xe9" in refused("generate", "-", "--model", model, input=b"na\xe9ve")
+    picture = bytes(range(256)) * 40
+    assert "not UTF-8" in refused("generate", "-", "--model", model, input=picture)
+
+
+def test_standard_input_that_cannot_be_read_is_one_line(model, tmp_path):
+    with open(tmp_path / "write-only", "wb") as unreadable:
+        done = process("generate", "-", "--model", model, stdin=unreadable)
+    assert done.returncode == 2 and b"standard input cannot be read" in done.stderr and done.stderr.count(b"\n") == 1
+    shell = " ".join([*(f"'{word}'" for word in COMMAND), "generate - <&-"])
+    done = subprocess.run(shell, shell=True, capture_output=True, env=ENVIRONMENT)
+    assert done.returncode == 2 and b"standard input is closed" in done.stderr
+
+
+def test_a_tiny_temperature_is_a_remark_and_no_python_warning(model):
+    done = tinyllm("generate", "Once", "--model", model, "--max-tokens", "1", "--temperature", "0.0001", "--quiet")
+    assert done.returncode == 0
+    assert done.stderr.decode() == "tinyllm: warning: temperature 0.0001 is raised to 0.01: use 0 for greedy\n"
+
+
+# ---- how it ends ----
+
+def test_control_c_ends_quietly_with_130(model):
+    with subprocess.Popen([*COMMAND, "generate", "Once", "--model", model, "--max-tokens", "120"],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+        assert os.read(process.stdout.fileno(), 1)  # it is in the middle of the text
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and err == b""
+
+
+@pytest.mark.parametrize("words", [["generate", "Once"], ["generate", "--help"], ["--version"]], ids=" ".join)
+def test_a_reader_that_goes_away_ends_it_quietly_with_141(model, words):
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [*words, "--model", model] if words == ["generate", "Once"] else words
+    done = process(*words, stdout=writer, stderr=subprocess.PIPE, capture_output=False)
+    os.close(writer)
+    assert done.returncode == 141 and done.stderr == b""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_disk_is_one_line_and_code_1(model):
+    with open("/dev/full", "wb") as full:
+        done = process("generate", "Once", "--model", model, stdout=full, stderr=subprocess.PIPE, capture_output=False)
+    assert done.returncode == 1
+    assert done.stderr.decode() == "tinyllm: error: cannot write the output: No space left on device\n"
+
+
+def test_closed_outputs_are_no_reason_to_fail(model):
+    for redirect in (">&-", "2>&-"):
+        shell = " ".join([*(f"'{word}'" for word in COMMAND), "generate Once --max-tokens 2", f"--model '{model}'", redirect])
+        done = subprocess.run(shell, shell=True, capture_output=True, env=ENVIRONMENT, timeout=60)
+        assert done.returncode == 0 and b"Traceback" not in done.stderr
+
+
+# ---- and how fast it starts ----
+
+def test_version_and_help_do_not_wait_for_torch():
+    code = ("import sys; from tinyllm.cli import main\ntry: main(sys.argv[1:])\n"
+            "except SystemExit: pass\nassert 'torch' not in sys.modules and 'tokenizers' not in sys.modules")
+    version = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, check=True, text=True)
+    assert version.stdout == f"tinyllm {tinyllm_package.__version__}\n"
+    text = subprocess.run([sys.executable, "-c", code, "generate", "--help"], capture_output=True, check=True, text=True)
+    for word in ("examples:", "--max-tokens", "--temperature", "--top-k", "--top-p", "--min-p", "--seed", "--ignore-eos"):
+        assert word in text.stdout
