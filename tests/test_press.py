@@ -144,7 +144,7 @@ def test_a_table_that_code_made_is_a_table_with_its_number(book):
     page = book(one=[text("@tbl-code"), code('#| label: tbl-code\n#| tbl-cap: "Made"\nshow()', output)])[
         "one"
     ]
-    assert "Table 1.1: Made" in words(page) and ">17</td>" in page
+    assert "Table 1.1: Made" in words(page) and '<div class="table-wrap">' in page and ">17</td>" in page
 
 
 def test_a_chapter_that_moves_changes_the_numbers_elsewhere(book):
@@ -172,6 +172,10 @@ def test_a_collapsed_callout_opens_with_its_title(book):
 ::: {.callout-tip collapse="true"}
 ## Solution
 Forty-two.
+
+### A closer look
+
+Still so.
 :::
 
 ::: {.callout-warning}
@@ -183,7 +187,7 @@ Mind it.
         r'<details class="callout callout-tip">\s*<summary class="callout-title">Solution</summary>', page
     )
     assert re.search(r'<aside class="callout callout-warning">\s*<p class="callout-title">Warning</p>', page)
-    assert "#solution" not in page, "a callout's title is no section"
+    assert "#solution" not in page and "#a-closer-look" not in page, "a callout has no sections"
 
 
 # Code and outputs
@@ -227,6 +231,12 @@ def test_a_widget_is_live_on_the_page_and_its_picture_is_not_there(book):
         one=[code("#| output: true\nwidget()", display(html='<tl-thing id="t"></tl-thing>', svg=SVG))]
     )["one"]
     assert '<tl-thing id="t"></tl-thing>' in page and "data:image" not in article(page)
+
+
+def test_what_is_for_print_alone_is_not_on_the_page(book):
+    source = '::: {.content-visible when-format="typst"}\npaper\n:::\n\n::: {.content-hidden when-format="html"}\nink\n:::'
+    page = article(book(one=[text(source)])["one"])
+    assert "paper" not in page and "ink" not in page
 
 
 # Everything wrong is named, with its place

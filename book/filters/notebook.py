@@ -16,7 +16,6 @@ import re
 import sys
 
 DIRECTIVE = re.compile(r"#\s*\|\s*(?P<name>[A-Za-z_]+)(?P<rest>\s[^:]*)?$")
-OPTION = re.compile(r"#\s*\|\s*[A-Za-z_-]+\s*:")
 ONLY = '\n:::::: {.content-visible %s-format="html"}\n\n%s\n\n::::::\n'
 
 
@@ -28,7 +27,7 @@ def split_directives(source: str) -> tuple[dict, str]:
     """nbdev's directives as {name: argument}, and the source without their lines."""
     found, kept = {}, []
     for line in source.split("\n"):
-        if (match := DIRECTIVE.match(line)) and not OPTION.match(line):
+        if match := DIRECTIVE.match(line):
             found[match["name"]] = (match["rest"] or "").strip()
         else:
             kept.append(line)
