@@ -234,7 +234,8 @@ def test_a_widget_is_live_on_the_page_and_its_picture_is_not_there(book):
 
 
 def test_what_is_for_print_alone_is_not_on_the_page(book):
-    source = '::: {.content-visible when-format="typst"}\npaper\n:::\n\n::: {.content-hidden when-format="html"}\nink\n:::'
+    source = '::: {.content-visible when-format="typst"}\npaper\n:::'
+    source += '\n\n::: {.content-hidden when-format="html"}\nink\n:::'
     page = article(book(one=[text(source)])["one"])
     assert "paper" not in page and "ink" not in page
 
@@ -371,6 +372,13 @@ def test_every_link_of_the_book_leads_somewhere(pages):
             target = (path.parent / file).resolve() if file else path
             assert target in pages, f"{path.name}: {url}"
             assert not name or name in pages[target].ids, f"{path.name}: {url}"
+
+
+def test_the_front_page_lists_every_chapter_with_its_title(pages):
+    front = next(p for p in pages if p.name == "index.html")
+    contents = re.search(r'<div class="book-contents">.*?</article>', front.read_text(), re.S)[0]
+    assert '<a href="nbs/02_tokens.html">Tokens</a> <span class="subtitle">Text → numbers' in contents
+    assert contents.count('<a href="nbs/') == len(pages) - 1
 
 
 def test_pages_need_no_network_and_no_module_scripts(pages):

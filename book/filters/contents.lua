@@ -17,10 +17,10 @@ local function front_matter(path)
   for _, cell in ipairs(pandoc.json.decode(read(path), false).cells) do
     if cell.cell_type == "raw" then
       local source = type(cell.source) == "table" and table.concat(cell.source) or cell.source
-      return metadata(source:gsub("^%s*%-%-%-", ""):gsub("%-%-%-%s*$", ""))
+      return metadata((source:gsub("^%s*%-%-%-%s*", ""):gsub("%s*%-%-%-%s*$", "")))
     end
   end
-  return {}
+  error(path .. " has no front matter")
 end
 
 local function root()

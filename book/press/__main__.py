@@ -61,7 +61,7 @@ def build(root: Path, what: str, only: str | None = None, out: Path | None = Non
         raise BookError(problems)
     if what in ("html", "all"):
         start = time.perf_counter()
-        changed = html.build(book, chapters, chosen, problems)
+        changed = html.build(book, chapters, chosen, problems, with_pdf=what == "all" and not only)
         say("html", f"{len(chosen)} pages, {changed} files changed", start)
         print(f"[html] {(book.out / chosen[0].page)}")
     if problems:
@@ -75,7 +75,7 @@ def print_book(book: Book, chapters: list[Chapter]) -> None:
     """The PDF, unless it was made from exactly this."""
     from . import pdf
 
-    start, out = time.perf_counter(), book.out / f"{book.file_name}.pdf"
+    start, out = time.perf_counter(), book.pdf
     if not out.exists():
         (book.cache / "pdf.json").unlink(missing_ok=True)
     templates = [pandoc.file_hash(f) for f in sorted(html.THEME.glob("*.typ"))]

@@ -61,6 +61,10 @@ class Book:
     code_fold: bool
 
     @property
+    def pdf(self) -> Path:
+        return self.out / f"{self.file_name}.pdf"
+
+    @property
     def cache(self) -> Path:
         return self.root / ".make" / "press"
 

@@ -265,7 +265,7 @@ def turn(chapter: Chapter | None, here: Chapter, rel: str, word: str) -> str:
     return f'<a class="{rel}" rel="{rel}" href="{address}"><span>{word}</span>{titled(chapter)}</a>'
 
 
-def write_page(chapter: Chapter, body: Body, chapters: list[Chapter], book: Book) -> str:
+def write_page(chapter: Chapter, body: Body, chapters: list[Chapter], book: Book, with_pdf: bool) -> str:
     place = [c.path for c in chapters].index(chapter.path)
     before = chapters[place - 1] if place else None
     after = chapters[place + 1] if place + 1 < len(chapters) else None
@@ -291,6 +291,7 @@ def write_page(chapter: Chapter, body: Body, chapters: list[Chapter], book: Book
         home=home,
         book_title=escape(book.title),
         book_subtitle=escape(book.subtitle),
+        pdf=f' <a href="{relative(book.pdf.name, chapter.page)}">PDF</a>' if with_pdf else "",
         sidebar=sidebar(chapters, chapter, body.headings),
         opening=opening(chapter, book),
         body=body.html,
@@ -304,14 +305,15 @@ def stylesheets(book: Book) -> list[str]:
     return [f.name for f in book.css] + [f for f in ASSETS if f.endswith(".css")]
 
 
-def build(book: Book, chapters: list[Chapter], chosen: list[Chapter], problems: list[str]) -> int:
+def build(book: Book, chapters: list[Chapter], chosen: list[Chapter], problems: list, with_pdf: bool) -> int:
     """Write the chosen chapters' pages and what they need. Returns how many files changed."""
+    with_pdf = with_pdf or book.pdf.exists()
     files: dict[str, bytes] = {}
     for path in (*book.css, *(THEME / name for name in ASSETS)):
         files[f"assets/{path.name}"] = path.read_bytes()
     for chapter in chosen:
         body = write_body(chapter, book)
-        page = write_page(chapter, body, chapters, book).encode()
+        page = write_page(chapter, body, chapters, book, with_pdf).encode()
         if len(page) > LIMIT:
             problems.append(f"{chapter.source}: its page has {len(page):,} bytes, the limit is {LIMIT:,}")
         files[chapter.page] = page
