@@ -277,11 +277,11 @@ def foreign(request, tmp_path_factory):
 @given(text=st.lists(FRAGMENTS, max_size=12).map("".join))
 @example(text="Once upon a time")
 @example(text=" two  spaces ")
+@example(text="Once<s> upon</s> <s> a time")
 @example(text="café \N{DRAGON}\N{DRAGON} <tool call> \u9f99\u9f99")
 def test_foreign_tokenizers_stream_what_they_decode(foreign, text):
     ids = foreign.encode(text)
-    assert ids[0] == foreign.bos_token_id
-    assert foreign.bos_token_id not in foreign.encode(text, add_special_tokens=False)
+    assert ids == [foreign.bos_token_id, *foreign.encode(text, add_special_tokens=False)]
     whole, parts = foreign.decode(ids), stream(foreign, ids)
     assert "".join(parts) == whole
     if "\ufffd" not in whole:
