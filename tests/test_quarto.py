@@ -4,13 +4,11 @@ import html
 import re
 import shutil
 import subprocess
-import sys
 
 import pytest
 from press.__main__ import main
+from press.which_quarto import MINIMUM, quarto_version
 
-sys.path.insert(0, "book/press")
-from which_quarto import MINIMUM, quarto_version
 
 pytestmark = pytest.mark.skipif(
     (quarto_version() or (0,)) < MINIMUM, reason="needs Quarto 1.9 or newer on the PATH"
