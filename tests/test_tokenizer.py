@@ -329,7 +329,8 @@ MESSAGES = [
 TEMPLATES = [
     "{{ messages | map(attribute='content') | join('\\n') }}",
     "{{ bos_token }}{% for m in messages %}\n    <|{{ m.role }}|>{{ m['content'] | trim }}{{ eos_token }}\n"
-    "    {% if loop.first %}first{% endif %}\n  {% endfor %}\n{%- if add_generation_prompt %}<|assistant|>{% endif %}",
+    "    {% if loop.first %}first{% endif %}\n  {% endfor %}\n"
+    "{%- if add_generation_prompt %}<|assistant|>{% endif %}",
     "{% for m in messages %}{% if loop.last %}{% break %}{% endif %}{{ m | tojson(indent=1) }}{% endfor %}",
 ]
 
