@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -106,6 +108,13 @@ def own_code(*names: str) -> list[str]:
     return [file_hash(HERE / name) for name in names]
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that another run never sees half of it."""
+    part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")
+    part.write_bytes(content)
+    part.replace(path)
+
+
 def remembered(folder: Path, name: str, inputs: list, make: Callable):
     """`make()`, a JSON value; or what it gave the last time if `inputs` are still the same."""
     key = hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
@@ -116,5 +125,5 @@ def remembered(folder: Path, name: str, inputs: list, make: Callable):
             return kept["value"]
     value = make()
     store.parent.mkdir(parents=True, exist_ok=True)
-    store.write_text(json.dumps({"key": key, "value": value}), encoding="utf-8")
+    write_whole(store, json.dumps({"key": key, "value": value}).encode())
     return value

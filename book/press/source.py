@@ -222,7 +222,7 @@ def store_picture(data: str, kind: str, book: Book) -> str:
     path = book.cache / "pictures" / (hashlib.sha256(content).hexdigest()[:16] + PICTURES[kind])
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        pandoc.write_whole(path, content)
     return str(path)
 
 
