@@ -1,8 +1,10 @@
 """The command as a user, a pipe and a terminal meet it.
 
-What it says is tried in this process (a start of torch costs seconds); how it ends, in real ones with real signals.
+What it says is tried in this process (a start of torch costs seconds); how it ends, in real ones.
 """
+
 import io
+import json
 import os
 import pty
 import shutil
@@ -20,7 +22,13 @@ import tinyllm as tinyllm_package
 
 pytest.importorskip("torch")
 COMMAND = [sys.executable, "-c", "from tinyllm.cli import main; raise SystemExit(main())"]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error", "NO_COLOR": "", "PYTHONUNBUFFERED": ""}
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "PYTHONWARNINGS": "error",
+    "NO_COLOR": "",
+    "PYTHONUNBUFFERED": "",
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,7 +43,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A checkpoint of random weights with Fable's tokenizer: fast, and it never ends by itself (no end token)."""
+    """A checkpoint of random weights with Fable's tokenizer: fast, and it has no end token."""
     import torch
 
     from tinyllm.model.transformer import ModelConfig, Transformer
@@ -56,13 +64,16 @@ def tinyllm(*words, input=b""):
     streams = [io.TextIOWrapper(io.BytesIO(data), encoding="utf-8") for data in (input, b"", b"")]
     with mock.patch("sys.stdin", streams[0]), redirect_stdout(streams[1]), redirect_stderr(streams[2]):
         code = main([os.fsdecode(word) for word in words])
-    return SimpleNamespace(returncode=code, stdout=streams[1].buffer.getvalue(), stderr=streams[2].buffer.getvalue())
+    return SimpleNamespace(
+        returncode=code, stdout=streams[1].buffer.getvalue(), stderr=streams[2].buffer.getvalue()
+    )
 
 
 def process(*words, **kwargs):
     """Run a command line in a process of its own."""
-    return subprocess.run([*COMMAND, *words], **{"capture_output": True, "timeout": 120,
-                                                                "env": ENVIRONMENT, **kwargs})
+    return subprocess.run(
+        [*COMMAND, *words], **{"capture_output": True, "timeout": 120, "env": ENVIRONMENT, **kwargs}
+    )
 
 
 def refused(*words, **kwargs):
@@ -76,18 +87,36 @@ def refused(*words, **kwargs):
 
 # ---- what it prints ----
 
+
 def test_standard_output_is_the_continuation_and_nothing_else(model):
     from tinyllm.engine.generate import generate
     from tinyllm.engine.params import SamplingParams
     from tinyllm.model.tokenizer import Detokenizer, load_tokenizer
     from tinyllm.model.weights import load_model
 
-    tokenizer, params = load_tokenizer(model), SamplingParams(temperature=0.9, top_k=50, seed=7, max_tokens=30)
+    tokenizer, params = (
+        load_tokenizer(model),
+        SamplingParams(temperature=0.9, top_k=50, seed=7, max_tokens=30),
+    )
     ids = tokenizer.encode("Once upon a time")
     detokenizer = Detokenizer(tokenizer, ids)
-    text = "".join([detokenizer.add(t) for t in generate(load_model(model), ids, params)]) + detokenizer.finish()
-    done = process("generate", "Once upon a time", "--model", model, "--temperature", "0.9", "--top-k", "50",
-                   "--seed", "7", "--max-tokens", "30")
+    text = (
+        "".join([detokenizer.add(t) for t in generate(load_model(model), ids, params)]) + detokenizer.finish()
+    )
+    done = process(
+        "generate",
+        "Once upon a time",
+        "--model",
+        model,
+        "--temperature",
+        "0.9",
+        "--top-k",
+        "50",
+        "--seed",
+        "7",
+        "--max-tokens",
+        "30",
+    )
     assert done.returncode == 0 and done.stdout.decode() == text + "\n"
     stats = done.stderr.decode()
     assert stats.startswith("tinyllm: 30 tokens in ") and "tokens/s" in stats and "seed 7" in stats
@@ -104,6 +133,27 @@ def test_a_run_without_a_seed_reports_the_one_that_repeats_it(model):
     assert first.stdout != second.stdout
     seed = first.stderr.decode().rsplit("seed ", 1)[1].strip()
     assert tinyllm(*words, "--seed", seed).stdout == first.stdout
+
+
+def test_an_end_token_ends_the_text_and_is_not_printed(model, tmp_path):
+    words = ["generate", "Once upon a time", "--temperature", "0", "--max-tokens", "8", "--model"]
+    from tinyllm.engine.generate import generate
+    from tinyllm.engine.params import SamplingParams
+    from tinyllm.model.tokenizer import load_tokenizer
+    from tinyllm.model.weights import load_model
+
+    tokenizer = load_tokenizer(model)
+    ids = tokenizer.encode("Once upon a time")
+    tokens = list(generate(load_model(model), ids, SamplingParams(temperature=0, max_tokens=8)))
+    end = next(i for i in range(2, 8) if tokens[i] not in tokens[:i])
+    shutil.copytree(model, tmp_path / "ends")
+    config = tmp_path / "ends" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "eos_token_id": tokens[end]}))
+
+    done, on = tinyllm(*words, tmp_path / "ends"), tinyllm(*words, tmp_path / "ends", "--ignore-eos")
+    assert done.stdout.decode() == tokenizer.decode(tokens[:end]) + "\n"
+    assert f"tinyllm: {end + 1} tokens" in done.stderr.decode() and "at the end of the text" in done.stderr.decode()
+    assert on.stdout == tinyllm(*words, model).stdout
 
 
 def test_the_prompt_can_come_from_standard_input(model):
@@ -125,8 +175,11 @@ def test_without_max_tokens_it_writes_what_fits(model):
 
 def test_on_a_terminal_the_dimmed_prompt_comes_first(model):
     reader, writer = pty.openpty()
-    with subprocess.Popen([*COMMAND, "generate", "Once upon", "--model", model, "--max-tokens", "3", "--quiet"],
-                          stdout=writer, env={**ENVIRONMENT, "TERM": "xterm"}):
+    with subprocess.Popen(
+        [*COMMAND, "generate", "Once upon", "--model", model, "--max-tokens", "3", "--quiet"],
+        stdout=writer,
+        env={**ENVIRONMENT, "TERM": "xterm"},
+    ):
         os.close(writer)
         output = b""
         try:
@@ -148,29 +201,50 @@ def test_a_terminal_without_colours_gets_the_plain_prompt(monkeypatch, variable,
 
 
 def test_text_arrives_while_it_is_being_made(model):
-    with subprocess.Popen([*COMMAND, "generate", "Once", "--model", model, "--max-tokens", "120"],
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+    with subprocess.Popen(
+        [*COMMAND, "generate", "Once", "--model", model, "--max-tokens", "120"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
+    ) as process:
         assert os.read(process.stdout.fileno(), 1)
         assert process.poll() is None, "the first character came only with the last"
         process.stdout.read()
 
 
 def test_an_old_locale_gets_question_marks_instead_of_a_traceback():
-    code = ("import tinyllm.cli as cli; cli.run_generate = lambda args: cli.write('na\\xefve \\u2728\\n') or 0; "
-            "raise SystemExit(cli.main(['generate', 'x']))")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env={**ENVIRONMENT, "PYTHONIOENCODING": "ascii"})
+    code = (
+        "import tinyllm.cli as cli; cli.run_generate = lambda args: cli.write('na\\xefve \\u2728\\n') or 0; "
+        "raise SystemExit(cli.main(['generate', 'x']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, env={**ENVIRONMENT, "PYTHONIOENCODING": "ascii"}
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"na?ve ?\n", b"")
 
 
 # ---- what it refuses ----
 
-@pytest.mark.parametrize("option, value, words", [
-    ("--temperature", "-1", "temperature is -1.0"), ("--temperature", "nan", "temperature is nan"),
-    ("--temperature", "2.5", "between 0 and 2"), ("--top-p", "0", "top_p is 0.0"), ("--top-p", "1.5", "top_p is 1.5"),
-    ("--min-p", "7", "min_p is 7.0"), ("--top-k", "-3", "top_k is -3"), ("--top-k", "2.5", "--top-k"),
-    ("--max-tokens", "0", "max_tokens is 0"), ("--max-tokens", "many", "--max-tokens"), ("--seed", "x", "--seed"),
-    ("--seed", str(2**64), "seed is"), ("--colour", "red", "--colour"), ("--max-tokens", "5000", "context of 128"),
-])
+
+@pytest.mark.parametrize(
+    "option, value, words",
+    [
+        ("--temperature", "-1", "temperature is -1.0"),
+        ("--temperature", "nan", "temperature is nan"),
+        ("--temperature", "2.5", "between 0 and 2"),
+        ("--top-p", "0", "top_p is 0.0"),
+        ("--top-p", "1.5", "top_p is 1.5"),
+        ("--min-p", "7", "min_p is 7.0"),
+        ("--top-k", "-3", "top_k is -3"),
+        ("--top-k", "2.5", "--top-k"),
+        ("--max-tokens", "0", "max_tokens is 0"),
+        ("--max-tokens", "many", "--max-tokens"),
+        ("--seed", "x", "--seed"),
+        ("--seed", str(2**64), "seed is"),
+        ("--colour", "red", "--colour"),
+        ("--max-tokens", "5000", "context of 128"),
+    ],
+)
 def test_a_parameter_out_of_range_is_one_line(model, option, value, words):
     assert words in refused("generate", "Once", "--model", model, option, value)
 
@@ -195,7 +269,9 @@ def test_broken_checkpoints_are_one_line(model, tmp_path):
         "no config": lambda d: (d / "config.json").unlink(),
         "no json": lambda d: (d / "config.json").write_text("{"),
         "no weights": lambda d: (d / "model.safetensors").unlink(),
-        "cut short": lambda d: (d / "model.safetensors").write_bytes((d / "model.safetensors").read_bytes()[:5000]),
+        "cut short": lambda d: (d / "model.safetensors").write_bytes(
+            (d / "model.safetensors").read_bytes()[:5000]
+        ),
         "no tokenizer": lambda d: (d / "tokenizer.json").unlink(),
         "no tokenizer json": lambda d: (d / "tokenizer.json").write_text("[]"),
     }.items():
@@ -224,26 +300,39 @@ def test_a_prompt_that_is_not_utf8_is_refused_with_the_place(model):
 def test_standard_input_that_cannot_be_read_is_one_line(model, tmp_path):
     with open(tmp_path / "write-only", "wb") as unreadable:
         done = process("generate", "-", "--model", model, stdin=unreadable)
-    assert done.returncode == 2 and b"standard input cannot be read" in done.stderr and done.stderr.count(b"\n") == 1
+    assert (
+        done.returncode == 2
+        and b"standard input cannot be read" in done.stderr
+        and done.stderr.count(b"\n") == 1
+    )
     shell = " ".join([*(f"'{word}'" for word in COMMAND), "generate - <&-"])
     done = subprocess.run(shell, shell=True, capture_output=True, env=ENVIRONMENT)
     assert done.returncode == 2 and b"standard input is closed" in done.stderr
 
 
 def test_a_tiny_temperature_is_a_remark_and_no_python_warning(model):
-    done = tinyllm("generate", "Once", "--model", model, "--max-tokens", "1", "--temperature", "0.0001", "--quiet")
+    done = tinyllm(
+        "generate", "Once", "--model", model, "--max-tokens", "1", "--temperature", "0.0001", "--quiet"
+    )
     assert done.returncode == 0
-    assert done.stderr.decode() == "tinyllm: warning: temperature 0.0001 is raised to 0.01: use 0 for greedy\n"
+    assert (
+        done.stderr.decode() == "tinyllm: warning: temperature 0.0001 is raised to 0.01: use 0 for greedy\n"
+    )
 
 
 # ---- how it ends ----
 
+
 def test_control_c_ends_quietly_with_130(model):
-    with subprocess.Popen([*COMMAND, "generate", "Once", "--model", model, "--max-tokens", "120"],
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+    with subprocess.Popen(
+        [*COMMAND, "generate", "Once", "--model", model, "--max-tokens", "120"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
+    ) as process:
         assert os.read(process.stdout.fileno(), 1)  # it is in the middle of the text
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and err == b""
 
 
@@ -260,25 +349,50 @@ def test_a_reader_that_goes_away_ends_it_quietly_with_141(model, words):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_a_full_disk_is_one_line_and_code_1(model):
     with open("/dev/full", "wb") as full:
-        done = process("generate", "Once", "--model", model, stdout=full, stderr=subprocess.PIPE, capture_output=False)
+        done = process(
+            "generate", "Once", "--model", model, stdout=full, stderr=subprocess.PIPE, capture_output=False
+        )
     assert done.returncode == 1
     assert done.stderr.decode() == "tinyllm: error: cannot write the output: No space left on device\n"
 
 
 def test_closed_outputs_are_no_reason_to_fail(model):
     for redirect in (">&-", "2>&-"):
-        shell = " ".join([*(f"'{word}'" for word in COMMAND), "generate Once --max-tokens 2", f"--model '{model}'", redirect])
+        shell = " ".join(
+            [
+                *(f"'{word}'" for word in COMMAND),
+                "generate Once --max-tokens 2",
+                f"--model '{model}'",
+                redirect,
+            ]
+        )
         done = subprocess.run(shell, shell=True, capture_output=True, env=ENVIRONMENT, timeout=60)
         assert done.returncode == 0 and b"Traceback" not in done.stderr
 
 
 # ---- and how fast it starts ----
 
+
 def test_version_and_help_do_not_wait_for_torch():
-    code = ("import sys; from tinyllm.cli import main\ntry: main(sys.argv[1:])\n"
-            "except SystemExit: pass\nassert 'torch' not in sys.modules and 'tokenizers' not in sys.modules")
-    version = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, check=True, text=True)
+    code = (
+        "import sys; from tinyllm.cli import main\ntry: main(sys.argv[1:])\n"
+        "except SystemExit: pass\nassert 'torch' not in sys.modules and 'tokenizers' not in sys.modules"
+    )
+    version = subprocess.run(
+        [sys.executable, "-c", code, "--version"], capture_output=True, check=True, text=True
+    )
     assert version.stdout == f"tinyllm {tinyllm_package.__version__}\n"
-    text = subprocess.run([sys.executable, "-c", code, "generate", "--help"], capture_output=True, check=True, text=True)
-    for word in ("examples:", "--max-tokens", "--temperature", "--top-k", "--top-p", "--min-p", "--seed", "--ignore-eos"):
+    text = subprocess.run(
+        [sys.executable, "-c", code, "generate", "--help"], capture_output=True, check=True, text=True
+    )
+    for word in (
+        "examples:",
+        "--max-tokens",
+        "--temperature",
+        "--top-k",
+        "--top-p",
+        "--min-p",
+        "--seed",
+        "--ignore-eos",
+    ):
         assert word in text.stdout

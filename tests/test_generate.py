@@ -1,4 +1,5 @@
-"""The naive loop, first rung of the equality ladder: it says what transformers says, and stops where it should."""
+"""The naive loop, first rung of the equality ladder: transformers' tokens, and an end where it should be."""
+
 import itertools
 
 import pytest
@@ -25,8 +26,16 @@ def one_thread():
 
 
 def tiny_config(**changes):
-    shape = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-             "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 64}
+    shape = {
+        "vocab_size": 97,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 64,
+    }
     return ModelConfig(**{**shape, **changes})
 
 
@@ -85,15 +94,18 @@ def test_without_max_tokens_the_context_is_filled_to_the_last_place():
     assert len(numbers([0] * 40, max_tokens=24)) == 24
 
 
-@pytest.mark.parametrize("prompt, wishes, words", [
-    ([], {}, ["empty"]),
-    ([10], {}, ["10", "vocabulary of 10", "tokenizer"]),
-    ([3, -1], {}, ["-1", "vocabulary of 10"]),
-    ([0] * 64, {}, ["64 tokens", "context is 64", "shorten"]),
-    ([0] * 1000, {"max_tokens": None}, ["1,000 tokens", "context is 64", "shorten"]),
-    ([0] * 60, {"max_tokens": 5}, ["60 tokens", "max_tokens is 5", "context of 64", "at most 4"]),
-    ([0], {"stop_token_ids": [10]}, ["stop token id 10", "vocabulary of 10"]),
-])
+@pytest.mark.parametrize(
+    "prompt, wishes, words",
+    [
+        ([], {}, ["empty"]),
+        ([10], {}, ["10", "vocabulary of 10", "tokenizer"]),
+        ([3, -1], {}, ["-1", "vocabulary of 10"]),
+        ([0] * 64, {}, ["64 tokens", "context is 64", "shorten"]),
+        ([0] * 1000, {"max_tokens": None}, ["1,000 tokens", "context is 64", "shorten"]),
+        ([0] * 60, {"max_tokens": 5}, ["60 tokens", "max_tokens is 5", "context of 64", "at most 4"]),
+        ([0], {"stop_token_ids": [10]}, ["stop token id 10", "vocabulary of 10"]),
+    ],
+)
 def test_a_request_that_cannot_run_is_refused_at_once(prompt, wishes, words):
     with pytest.raises(ValueError) as error:  # by the call itself: no token has been asked for
         generate(Counting(), prompt, SamplingParams(**wishes))
@@ -143,7 +155,7 @@ def test_each_token_is_drawn_with_its_own_index(tiny):
 
 
 def compare_with_transformers(folder, prompts, count):
-    """Token streams may part only where the reference itself all but ties; returns (tokens compared, ties)."""
+    """Token streams may part only where the reference all but ties; returns (tokens compared, ties)."""
     transformers = pytest.importorskip("transformers")
     from tinyllm.model.weights import load_model
 
@@ -153,9 +165,10 @@ def compare_with_transformers(folder, prompts, count):
     for prompt in prompts:
         mine = list(generate(ours, prompt, SamplingParams(temperature=0, max_tokens=count)))
         ids = torch.tensor([prompt])  # with its mask: transformers would take a 0 in the prompt for padding
-        reference = theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False,
-                                    pad_token_id=0)
-        reference = reference[0, len(prompt):].tolist()
+        reference = theirs.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False, pad_token_id=0
+        )
+        reference = reference[0, len(prompt) :].tolist()
         for place, (a, b) in enumerate(itertools.zip_longest(mine, reference)):
             compared += 1
             if a != b:
@@ -186,6 +199,8 @@ def test_greedy_tokens_are_those_of_transformers_on_fable():
     except (ValueError, AssertionError):
         pytest.skip("the weights of fable are not there yet")
     encode = load_tokenizer(folder).encode
-    prompts = [encode(text) for text in ("Once upon a time", "The king said", '"Who are you?" asked the', "I")]
+    prompts = [
+        encode(text) for text in ("Once upon a time", "The king said", '"Who are you?" asked the', "I")
+    ]
     compared, ties = compare_with_transformers(folder, prompts, 100)
     assert compared >= 100 and ties <= 1

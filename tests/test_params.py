@@ -1,4 +1,5 @@
 """What a request may ask for, and what it is told when it may not."""
+
 import math
 import pickle
 import subprocess
@@ -14,6 +15,7 @@ from tinyllm.engine.params import LATER, NEVER, SamplingParams
 
 numpy = pytest.importorskip("numpy")
 
+# fmt: off
 REFUSED = [
     ("temperature", -0.1), ("temperature", 2.1), ("temperature", math.nan), ("temperature", math.inf),
     ("temperature", -math.inf), ("temperature", "hot"), ("temperature", None), ("temperature", True),
@@ -22,10 +24,12 @@ REFUSED = [
     ("min_p", -0.1), ("min_p", 1.1), ("min_p", math.nan),
     ("top_k", -2), ("top_k", 1.5), ("top_k", 5.0), ("top_k", True), ("top_k", "40"), ("top_k", None),
     ("seed", -2), ("seed", 2**64), ("seed", 0.5), ("seed", "7"),
-    ("max_tokens", 0), ("max_tokens", -5), ("max_tokens", 2.0), ("max_tokens", math.inf), ("max_tokens", "16"),
+    ("max_tokens", 0), ("max_tokens", -5), ("max_tokens", 2.0), ("max_tokens", math.inf),
+    ("max_tokens", "16"),
     ("stop_token_ids", "50"), ("stop_token_ids", 50), ("stop_token_ids", [-1]), ("stop_token_ids", [1.5]),
     ("stop_token_ids", b"ab"), ("ignore_eos", 1), ("ignore_eos", "yes"), ("ignore_eos", None),
 ]
+# fmt: on
 
 
 @pytest.mark.parametrize("name, value", REFUSED, ids=[f"{n}={str(v)[:12]}" for n, v in REFUSED])
@@ -43,11 +47,26 @@ def test_every_refusal_names_the_way_out():
             SamplingParams(**{name: -7})
 
 
-@pytest.mark.parametrize("name, value", [
-    ("temperature", 0), ("temperature", 2), ("top_p", 1e-300), ("top_p", 1), ("min_p", 0), ("min_p", 1),
-    ("top_k", 0), ("top_k", 10**12), ("seed", 0), ("seed", 2**64 - 1), ("max_tokens", 1), ("max_tokens", None),
-    ("stop_token_ids", None), ("stop_token_ids", {3}), ("ignore_eos", True),
-])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("temperature", 0),
+        ("temperature", 2),
+        ("top_p", 1e-300),
+        ("top_p", 1),
+        ("min_p", 0),
+        ("min_p", 1),
+        ("top_k", 0),
+        ("top_k", 10**12),
+        ("seed", 0),
+        ("seed", 2**64 - 1),
+        ("max_tokens", 1),
+        ("max_tokens", None),
+        ("stop_token_ids", None),
+        ("stop_token_ids", {3}),
+        ("ignore_eos", True),
+    ],
+)
 def test_the_ends_of_each_range_are_accepted(name, value):
     SamplingParams(**{name: value})
 
@@ -63,7 +82,9 @@ def test_minus_one_switches_off_top_k_and_the_seed():
 
 
 def test_numpy_numbers_become_plain_ones():
-    p = SamplingParams(temperature=numpy.float32(0.5), top_k=numpy.int64(3), stop_token_ids=numpy.array([1, 2]))
+    p = SamplingParams(
+        temperature=numpy.float32(0.5), top_k=numpy.int64(3), stop_token_ids=numpy.array([1, 2])
+    )
     assert p == SamplingParams(temperature=0.5, top_k=3, stop_token_ids=(1, 2))
     assert type(p.temperature) is float and type(p.top_k) is int and type(p.stop_token_ids[0]) is int
 
@@ -93,7 +114,9 @@ def test_unknown_names_say_what_is_known_what_comes_later_and_what_was_meant():
 def test_params_are_values_frozen_hashable_and_picklable():
     p = SamplingParams(temperature=0.7, stop_token_ids=[5, 5, 3])
     assert p.stop_token_ids == (5, 3)
-    assert pickle.loads(pickle.dumps(p)) == p and hash(p) == hash(SamplingParams(temperature=0.7, stop_token_ids=(5, 3)))
+    assert pickle.loads(pickle.dumps(p)) == p and hash(p) == hash(
+        SamplingParams(temperature=0.7, stop_token_ids=(5, 3))
+    )
     with pytest.raises(FrozenInstanceError):
         p.temperature = 0.1
     with pytest.raises(ValueError):
@@ -106,9 +129,17 @@ def test_stop_set_is_a_set_of_both_kinds_of_ends():
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.dictionaries(st.sampled_from(sorted(SamplingParams.__dataclass_fields__)),
-                       st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["", "1", "x"])
-                       | st.lists(st.integers(), max_size=3)))
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(SamplingParams.__dataclass_fields__)),
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.sampled_from(["", "1", "x"])
+        | st.lists(st.integers(), max_size=3),
+    )
+)
 def test_any_values_make_good_params_or_a_value_error(values):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -124,5 +155,5 @@ def test_any_values_make_good_params_or_a_value_error(values):
 
 
 def test_params_need_no_torch():
-    code = "import sys; sys.modules['torch'] = None; import tinyllm.engine.params as p; p.SamplingParams(top_k=3)"
+    code = "import sys; sys.modules['torch'] = None; from tinyllm.engine.params import SamplingParams as P"
     subprocess.run([sys.executable, "-c", code], check=True)

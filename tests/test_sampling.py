@@ -1,4 +1,5 @@
-"""The sampler against others: Random123's known answers, transformers' distributions, and itself in any company."""
+"""The sampler against Random123's known answers, transformers' distributions, and itself in any company."""
+
 import random
 from dataclasses import replace
 
@@ -35,11 +36,13 @@ def some_logits(rows, vocab_size, seed=0, spread=3.0):
 
 
 def probabilities(logits, **wishes):
-    return filter_logits(logits, inputs_for([SamplingParams(**wishes)] * len(logits), logits.shape[1])).softmax(-1)
+    return filter_logits(
+        logits, inputs_for([SamplingParams(**wishes)] * len(logits), logits.shape[1])
+    ).softmax(-1)
 
 
 def chi_squared_excess(counts, expected):
-    """Standard deviations by which Pearson's statistic exceeds its mean (Wilson and Hilferty's approximation)."""
+    """Standard deviations by which Pearson's statistic exceeds its mean (Wilson and Hilferty)."""
     counts, expected = counts.double(), expected.double()
     assert counts[expected == 0].sum() == 0, "a token of probability zero was drawn"
     keep = expected > 0
@@ -49,6 +52,7 @@ def chi_squared_excess(counts, expected):
 
 
 # ---- noise ----
+
 
 def test_philox_gives_the_published_known_answers():
     answers = [  # Random123, kat_vectors, lines "philox4x32 10": counter, key, result
@@ -95,7 +99,7 @@ def test_noise_of_a_vocabulary_slice_is_a_slice_of_the_noise(start, length):
 def test_uniform_is_never_0_or_1_and_noise_always_finite():
     ends = torch.tensor([*range(300), *range(2**31 - 300, 2**31 + 300), *range(2**32 - 300, 2**32)])
     u = uniform(ends)
-    assert u.dtype == torch.float32 and 0 < u.min() and u.max() < 1
+    assert u.dtype == torch.float32 and u.min() > 0 and u.max() < 1
     noise = -torch.log(-torch.log1p(-u))
     assert noise.isfinite().all() and noise.max() > 22  # the winning tail reaches as far as 32 bits can
     assert noise[:300].unique().numel() == 300  # and is not a staircase
@@ -105,7 +109,9 @@ def test_noise_is_the_documented_function_of_the_word():
     seed, index = torch.tensor([3]), torch.tensor([4])
     u = uniform(random_words(seed, index, Purpose.TARGET, range(100_000))).double()
     exact = -torch.log(-torch.log1p(-u))
-    torch.testing.assert_close(gumbel_noise(seed, index, Purpose.TARGET, 100_000).double(), exact, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        gumbel_noise(seed, index, Purpose.TARGET, 100_000).double(), exact, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_noise_follows_the_gumbel_distribution():
@@ -121,7 +127,13 @@ def test_both_halves_of_the_seed_and_every_other_input_change_the_noise():
         row = SamplingInputs.from_params([SamplingParams()], [seed], [index], 4096)
         return gumbel_noise(row.seed, row.output_index, purpose, 4096)
 
-    others = [noise(seed=6), noise(seed=5 + 2**32), noise(seed=5 + 2**63), noise(index=6), noise(purpose=Purpose.DRAFT)]
+    others = [
+        noise(seed=6),
+        noise(seed=5 + 2**32),
+        noise(seed=5 + 2**63),
+        noise(index=6),
+        noise(purpose=Purpose.DRAFT),
+    ]
     for other in others:
         assert (other == noise()).float().mean() < 0.01
         assert abs(torch.corrcoef(torch.cat([other, noise()]))[0, 1]) < 0.06
@@ -134,11 +146,16 @@ def test_a_strided_slice_of_token_ids_is_refused():
 
 # ---- distributions, against transformers ----
 
+
 def their_probabilities(logits, *steps):
     from transformers.generation import logits_process as lp
 
-    makers = {"temperature": lp.TemperatureLogitsWarper, "top_k": lp.TopKLogitsWarper, "top_p": lp.TopPLogitsWarper,
-              "min_p": lp.MinPLogitsWarper}
+    makers = {
+        "temperature": lp.TemperatureLogitsWarper,
+        "top_k": lp.TopKLogitsWarper,
+        "top_p": lp.TopPLogitsWarper,
+        "min_p": lp.MinPLogitsWarper,
+    }
     for name, value in steps:
         logits = makers[name](value)(None, logits)
     return logits.softmax(-1)
@@ -173,10 +190,19 @@ def test_min_p_comes_before_top_p_as_in_vllm_and_not_after_as_in_transformers():
     assert not torch.equal(vllm_order > 0, their_order > 0)
 
 
-@pytest.mark.parametrize("wishes", [
-    {}, {"temperature": 0.6}, {"temperature": 1.8}, {"top_k": 4}, {"top_p": 0.7}, {"min_p": 0.2},
-    {"temperature": 1.4, "min_p": 0.05, "top_k": 9, "top_p": 0.9},
-], ids=str)
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        {},
+        {"temperature": 0.6},
+        {"temperature": 1.8},
+        {"top_k": 4},
+        {"top_p": 0.7},
+        {"min_p": 0.2},
+        {"temperature": 1.4, "min_p": 0.05, "top_k": 9, "top_p": 0.9},
+    ],
+    ids=str,
+)
 def test_draws_follow_the_exact_distribution(wishes):
     draws, logits = 40_000, some_logits(1, 12, seed=5, spread=1.2)
     order = [n for n in ("temperature", "min_p", "top_k", "top_p") if n in wishes]
@@ -191,7 +217,9 @@ def test_draws_are_independent_of_each_other(which):
     draws, logits = 40_000, some_logits(1, 6, seed=8, spread=0.7)
     p = logits.softmax(-1)[0].double()
     n = torch.arange(draws)
-    seeds, indices = (torch.full((draws,), 7), 2 * n) if which == "consecutive output indices" else (2 * n, n * 0 + 3)
+    seeds, indices = (
+        (torch.full((draws,), 7), 2 * n) if which == "consecutive output indices" else (2 * n, n * 0 + 3)
+    )
     first = gumbel_noise(seeds, indices, Purpose.TARGET, 6)
     if which == "consecutive output indices":
         second = gumbel_noise(seeds, indices + 1, Purpose.TARGET, 6)
@@ -206,6 +234,7 @@ def test_draws_are_independent_of_each_other(which):
 
 # ---- edges ----
 
+
 def test_tokens_that_tie_with_the_kth_stay_as_in_transformers():
     logits = torch.tensor([[2.0, 1.0, 1.0, 1.0, 0.0]])
     ours = probabilities(logits, top_k=2)
@@ -219,7 +248,9 @@ def test_top_p_keeps_the_lower_id_of_equals_and_as_much_probability_as_transform
     assert (ours > 0).tolist() == [[True] * 5 + [False] * 3]
     theirs = their_probabilities(logits, ("top_p", 0.55))
     torch.testing.assert_close(ours.sort().values, theirs.sort().values)
-    assert probabilities(logits, top_p=1e-9).argmax() == logits.argmax() == 0  # tiny top_p is greedy, ties included
+    assert (
+        probabilities(logits, top_p=1e-9).argmax() == logits.argmax() == 0
+    )  # tiny top_p is greedy, ties included
 
 
 def test_top_k_of_the_whole_vocabulary_or_more_changes_nothing():
@@ -244,7 +275,12 @@ def test_top_p_of_1_keeps_every_token_though_a_running_sum_reaches_1_early():
 
 def test_sharpest_and_flattest_settings_stay_finite():
     logits = some_logits(1, 100, spread=1e4)
-    for wishes in ({"temperature": 0.01}, {"temperature": 2.0}, {"min_p": 1.0}, {"temperature": 0.01, "top_p": 1e-9}):
+    for wishes in (
+        {"temperature": 0.01},
+        {"temperature": 2.0},
+        {"min_p": 1.0},
+        {"temperature": 0.01, "top_p": 1e-9},
+    ):
         p = probabilities(logits, **wishes)
         assert p.isfinite().all() and abs(p.sum() - 1) < 1e-5
         assert sample(logits, inputs_for([SamplingParams(**wishes)], 100)).item() == logits.argmax()
@@ -270,23 +306,37 @@ def test_filters_leave_their_input_alone():
 # ---- the same row, the same token ----
 
 WISHES = [
-    SamplingParams(temperature=0), SamplingParams(), SamplingParams(temperature=0.7), SamplingParams(top_k=5),
-    SamplingParams(top_p=0.8), SamplingParams(min_p=0.1), SamplingParams(temperature=1.5, top_k=50, top_p=0.9, min_p=0.02),
+    SamplingParams(temperature=0),
+    SamplingParams(),
+    SamplingParams(temperature=0.7),
+    SamplingParams(top_k=5),
+    SamplingParams(top_p=0.8),
+    SamplingParams(min_p=0.1),
+    SamplingParams(temperature=1.5, top_k=50, top_p=0.9, min_p=0.02),
     SamplingParams(temperature=0, top_p=0.1, min_p=0.5),
 ]
 
 
 def mixed_batch(rows, vocab_size=999):
     pick = random.Random(4)
-    return (some_logits(rows, vocab_size, seed=2), [pick.choice(WISHES) for _ in range(rows)],
-            [pick.getrandbits(64) for _ in range(rows)], [pick.randrange(3000) for _ in range(rows)])
+    return (
+        some_logits(rows, vocab_size, seed=2),
+        [pick.choice(WISHES) for _ in range(rows)],
+        [pick.getrandbits(64) for _ in range(rows)],
+        [pick.randrange(3000) for _ in range(rows)],
+    )
 
 
 def test_a_token_depends_on_its_own_row_only():
     logits, params, seeds, indices = mixed_batch(48)
     together = sample(logits, SamplingInputs.from_params(params, seeds, indices, 999)).tolist()
-    alone = [sample(logits[i : i + 1], SamplingInputs.from_params(params[i : i + 1], seeds[i : i + 1],
-                                                                 indices[i : i + 1], 999)).item() for i in range(48)]
+    alone = [
+        sample(
+            logits[i : i + 1],
+            SamplingInputs.from_params(params[i : i + 1], seeds[i : i + 1], indices[i : i + 1], 999),
+        ).item()
+        for i in range(48)
+    ]
     assert together == alone
     assert len(set(together)) > 20  # and they are not all the same
 
@@ -297,14 +347,17 @@ def test_tokens_move_with_their_rows(order, size):
     logits, params, seeds, indices = mixed_batch(24)
     expected = sample(logits, SamplingInputs.from_params(params, seeds, indices, 999))
     order = order[:size]
-    inputs = SamplingInputs.from_params([params[i] for i in order], [seeds[i] for i in order],
-                                        [indices[i] for i in order], 999)
+    inputs = SamplingInputs.from_params(
+        [params[i] for i in order], [seeds[i] for i in order], [indices[i] for i in order], 999
+    )
     assert torch.equal(sample(logits[order], inputs), expected[order])
 
 
 def test_greedy_rows_in_a_mixed_batch_take_the_likeliest_token():
     logits, _, seeds, indices = mixed_batch(10)
-    params = [SamplingParams(temperature=0, top_k=3) if i % 2 else SamplingParams(temperature=2) for i in range(10)]
+    params = [
+        SamplingParams(temperature=0, top_k=3) if i % 2 else SamplingParams(temperature=2) for i in range(10)
+    ]
     tokens = sample(logits, SamplingInputs.from_params(params, seeds, indices, 999))
     assert torch.equal(tokens[1::2], logits.argmax(-1)[1::2])
     assert not torch.equal(tokens[::2], logits.argmax(-1)[::2])
@@ -323,7 +376,9 @@ def test_host_flags_change_the_cost_and_never_a_token():
     params = [SamplingParams(temperature=p.temperature) for p in params]
     lean = SamplingInputs.from_params(params, seeds, indices, 999)
     assert not lean.any_min_p and not lean.any_top_k_or_p
-    assert torch.equal(sample(logits, lean), sample(logits, replace(lean, any_min_p=True, any_top_k_or_p=True)))
+    assert torch.equal(
+        sample(logits, lean), sample(logits, replace(lean, any_min_p=True, any_top_k_or_p=True))
+    )
 
 
 @pytest.mark.parametrize("cuts", [[500], [1, 2, 3], [333, 334, 900]])

@@ -7,6 +7,7 @@ __all__ = ['EXAMPLES', 'DEFAULT_MAX_TOKENS', 'UserError', 'Parser', 'add_generat
 
 # %% ../nbs/w15_command_line.ipynb #36aca405
 import argparse
+import contextlib
 import os
 import secrets
 import sys
@@ -36,10 +37,10 @@ class Parser(argparse.ArgumentParser):
 # %% ../nbs/w15_command_line.ipynb #61c70766
 EXAMPLES = """examples:
   tinyllm generate "Once upon a time"
-  tinyllm generate "Once upon a time" --temperature 0 --max-tokens 50     the likeliest text, the same every time
-  tinyllm generate "The old king" --seed 7 --top-p 0.9                     repeatable, without the unlikely tail
-  tinyllm generate - < prompt.txt > story.txt                              prompt from standard input
-  tinyllm generate "Hello" --model path/to/checkpoint                      a Hugging Face folder with safetensors
+  tinyllm generate "Once upon a time" --temperature 0 --max-tokens 50    the likeliest text
+  tinyllm generate "The old king" --seed 7 --top-p 0.9                    repeatable, no unlikely tail
+  tinyllm generate - < prompt.txt > story.txt                             prompt from standard input
+  tinyllm generate "Hello" --model path/to/checkpoint                     a Hugging Face folder
 """
 DEFAULT_MAX_TOKENS = 200
 
@@ -47,26 +48,30 @@ DEFAULT_MAX_TOKENS = 200
 def add_generate(commands):
     """The options of `tinyllm generate`."""
     add = commands.add_parser(
-        "generate", help="continue a text", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Continue PROMPT, streaming the text to standard output.").add_argument
+        "generate", help="continue a text", description="Continue PROMPT, streaming to standard output.",
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter).add_argument
     add("prompt", metavar="PROMPT", help='the text to continue; "-" reads it from standard input '
                                          "(one newline at its end is dropped)")
     add("--model", default="fable", help="a bundled model (fable, fable-draft) or a folder (default: fable)")
-    add("--max-tokens", type=int, metavar="N", help=f"stop after N tokens (default: {DEFAULT_MAX_TOKENS}, or what fits)")
-    add("--temperature", type=float, default=0.8, metavar="T", help="0 is greedy, 1 the model's own odds (default: 0.8)")
-    add("--top-k", type=int, default=0, metavar="K", help="draw from the K likeliest tokens only (default: 0, off)")
+    add("--max-tokens", type=int, metavar="N",
+        help=f"stop after N tokens (default: {DEFAULT_MAX_TOKENS}, or what fits)")
+    add("--temperature", type=float, default=0.8, metavar="T",
+        help="0 is greedy, 1 the model's own odds (default: 0.8)")
+    add("--top-k", type=int, default=0, metavar="K",
+        help="draw from the K likeliest tokens only (default: 0, off)")
     add("--top-p", type=float, default=1.0, metavar="P",
         help="draw from the fewest tokens that hold this probability (default: 1, off)")
     add("--min-p", type=float, default=0.0, metavar="P",
         help="drop tokens less likely than P times the likeliest (default: 0, off)")
-    add("--seed", type=int, metavar="N", help="the same seed gives the same text (default: a new one each time)")
+    add("--seed", type=int, metavar="N",
+        help="the same seed gives the same text (default: a new one each time)")
     add("--ignore-eos", action="store_true", help="run on past the model's end of text")
     add("--quiet", action="store_true", help="no statistics on standard error")
 
 # %% ../nbs/w15_command_line.ipynb #facd44d7
 def build_parser():
     """The parser of the `tinyllm` command."""
-    parser = Parser(prog="tinyllm", description="A small language-model engine, and the book that explains it.",
+    parser = Parser(prog="tinyllm", description="A language-model engine, and the book that explains it.",
                     epilog='Start with: tinyllm generate "Once upon a time"')
     parser.add_argument("--version", action="version", version=f"tinyllm {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -95,10 +100,8 @@ def read_prompt(argument):
 # %% ../nbs/w15_command_line.ipynb #be78c326
 def say(line):
     """One line on standard error."""
-    try:
+    with contextlib.suppress(OSError, ValueError):
         print(line, file=sys.stderr, flush=True)
-    except (OSError, ValueError):
-        pass
 
 # %% ../nbs/w15_command_line.ipynb #30ec89e7
 def read_params(args):
@@ -107,8 +110,9 @@ def read_params(args):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            params = SamplingParams(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, min_p=args.min_p,
-                                    seed=seed, max_tokens=args.max_tokens, ignore_eos=args.ignore_eos)
+            params = SamplingParams(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p,
+                                    min_p=args.min_p, seed=seed, max_tokens=args.max_tokens,
+                                    ignore_eos=args.ignore_eos)
         except ValueError as error:
             raise UserError(str(error)) from None
     for warning in caught:
@@ -144,10 +148,13 @@ def write(text):
 
 # %% ../nbs/w15_command_line.ipynb #147760e3
 def stream_text(tokens, detokenizer, stop):
-    """Write the text of `tokens` as it is complete. Returns (tokens, seconds to the first, seconds, why it ended)."""
+    """Write the text of `tokens` as it is complete.
+
+    Returns (tokens, seconds to the first, seconds to the last, why it ended).
+    """
     start, first, count, ended = time.perf_counter(), 0.0, 0, "at --max-tokens"
-    for count, token in enumerate(tokens, 1):
-        first = first or time.perf_counter() - start
+    for token in tokens:
+        count, first = count + 1, first or time.perf_counter() - start
         if token in stop:
             ended = "at the end of the text"
         else:

@@ -15,20 +15,21 @@ from ..model.transformer import ModelConfig, Transformer
 
 # %% ../../nbs/11_prefill_and_decode.ipynb #ae89652e
 def room_for(prompt_token_ids: Sequence[int], params: SamplingParams, config: ModelConfig) -> int:
-    """How many tokens this request may add, or a ValueError: empty, foreign ids, or too long for the model."""
+    """How many tokens this request may add; ValueError when it is empty, foreign or too long."""
     limit, length = config.max_position_embeddings, len(prompt_token_ids)
     if length == 0:
-        raise ValueError("the prompt is empty, but the model needs at least one token to start from: give it some text")
+        raise ValueError("the prompt is empty, but the model needs a token to start from: give it some text")
     for ids, what in ((prompt_token_ids, "prompt token id"), (params.stop_token_ids, "stop token id")):
         if foreign := [i for i in ids if not 0 <= i < config.vocab_size]:
-            raise ValueError(f"{what} {foreign[0]} is outside this model's vocabulary of {config.vocab_size:,} tokens: "
-                             "use the tokenizer that came with the model")
+            raise ValueError(f"{what} {foreign[0]} is outside this model's vocabulary of "
+                             f"{config.vocab_size:,} tokens: use the tokenizer that came with the model")
     if length >= limit:
         raise ValueError(f"prompt has {length:,} tokens but the model's context is {limit:,}, "
                          "and at least one token must fit after it: shorten the prompt")
     if params.max_tokens is not None and length + params.max_tokens > limit:
-        raise ValueError(f"prompt has {length:,} tokens and max_tokens is {params.max_tokens:,}, together more than "
-                         f"the model's context of {limit:,}: shorten the prompt or ask for at most {limit - length:,}")
+        raise ValueError(f"prompt has {length:,} tokens and max_tokens is {params.max_tokens:,}, together "
+                         f"more than the model's context of {limit:,}: shorten the prompt or ask for at most "
+                         f"{limit - length:,}")
     return limit - length if params.max_tokens is None else params.max_tokens
 
 # %% ../../nbs/11_prefill_and_decode.ipynb #84ba71a9
@@ -50,7 +51,8 @@ def generate(model: Transformer, prompt_token_ids: Sequence[int], params: Sampli
     """
     params = params or SamplingParams()
     room = room_for(prompt_token_ids, params, model.config)
-    return naive_loop(model, list(prompt_token_ids), params, seed if params.seed is None else params.seed, room)
+    seed = seed if params.seed is None else params.seed
+    return naive_loop(model, list(prompt_token_ids), params, seed, room)
 
 
 def naive_loop(model, token_ids, params, seed, room):

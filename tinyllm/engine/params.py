@@ -51,8 +51,9 @@ def token_id_tuple(name, value):
     return tuple(dict.fromkeys(whole_number(f"each of {name}", item, 0, None, way_out) for item in value))
 
 # %% ../../nbs/w02_sampling_parameters.ipynb #04ca01ab
-LATER = ("n", "presence_penalty", "frequency_penalty", "repetition_penalty", "stop", "include_stop_str_in_output",
-         "min_tokens", "logprobs", "prompt_logprobs", "logit_bias", "allowed_token_ids", "bad_words", "priority")
+LATER = ("n", "presence_penalty", "frequency_penalty", "repetition_penalty", "stop",
+         "include_stop_str_in_output", "min_tokens", "logprobs", "prompt_logprobs", "logit_bias",
+         "allowed_token_ids", "bad_words")
 NEVER = ("best_of", "use_beam_search", "length_penalty", "early_stopping")
 
 # %% ../../nbs/w02_sampling_parameters.ipynb #d7a5a034
@@ -64,7 +65,8 @@ def explain_unknown(name, known):
     if name in NEVER:
         return f"{name} belongs to beam search, which this engine does not do ({listing})"
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"unknown sampling parameter {name}" + (f": did you mean {near[0]}?" if near else "") + f" ({listing})"
+    hint = f": did you mean {near[0]}?" if near else ""
+    return f"unknown sampling parameter {name}{hint} ({listing})"
 
 # %% ../../nbs/w02_sampling_parameters.ipynb #2e0430d4
 def with_known_names(cls):
@@ -120,12 +122,15 @@ MIN_TEMPERATURE = 0.01
 
 def checked_values(p):
     """Every field of `p`, checked and in its plain Python type."""
-    temperature = real_number("temperature", p.temperature, 0, 2, "use 0 for greedy, 1 for the model's own odds")
+    way_out = "use 0 for greedy, 1 for the model's own odds"
+    temperature = real_number("temperature", p.temperature, 0, 2, way_out)
     if 0 < temperature < MIN_TEMPERATURE:
-        warnings.warn(f"temperature {temperature:g} is raised to {MIN_TEMPERATURE}: use 0 for greedy", stacklevel=5)
+        message = f"temperature {temperature:g} is raised to {MIN_TEMPERATURE}: use 0 for greedy"
+        warnings.warn(message, stacklevel=5)  # five calls up: whoever made the value
         temperature = MIN_TEMPERATURE
     top_k = whole_number("top_k", p.top_k, -1, None, "use 0 to keep every token")
-    seed = None if p.seed is None else whole_number("seed", p.seed, -1, 2**64 - 1, "leave it out for a fresh one")
+    seed = -1 if p.seed is None else p.seed
+    seed = whole_number("seed", seed, -1, 2**64 - 1, "leave it out for a fresh one")
     forever = p.max_tokens is None
     if not isinstance(p.ignore_eos, bool):
         raise ValueError(f"ignore_eos is {p.ignore_eos!r} but must be True or False")

@@ -35,8 +35,8 @@ class SamplingInputs:
     any_top_k_or_p: bool
 
     @classmethod
-    def from_params(cls, params: Sequence[SamplingParams], seeds: Sequence[int], output_indices: Sequence[int],
-                    vocab_size: int, device="cpu") -> "SamplingInputs":
+    def from_params(cls, params: Sequence[SamplingParams], seeds: Sequence[int],
+                    output_indices: Sequence[int], vocab_size: int, device="cpu") -> "SamplingInputs":
         """One row a request: its wishes, its 64-bit seed (its own or one it was given), its tokens so far."""
         rows = [SamplingParams(temperature=0) if p.greedy else p for p in params]
         columns = {
@@ -48,7 +48,7 @@ class SamplingInputs:
             "seed": [(seed + 2**63) % 2**64 - 2**63 for seed in seeds],
             "output_index": list(output_indices),
         }
-        tensors = {name: torch.tensor(column, dtype=DTYPES[name], device=device) for name, column in columns.items()}
+        tensors = {n: torch.tensor(column, dtype=DTYPES[n], device=device) for n, column in columns.items()}
         return cls(**tensors, all_greedy=all(columns["greedy"]), any_min_p=max(columns["min_p"]) > 0,
                    any_top_k_or_p=min(columns["top_k"]) < vocab_size or min(columns["top_p"]) < 1)
 
@@ -58,9 +58,10 @@ DTYPES = {"greedy": torch.bool, "temperature": torch.float32, "top_k": torch.int
 
 # %% ../../nbs/10_sampling.ipynb #631604e5
 def apply_min_p(logits: Tensor, min_p: Tensor) -> Tensor:
-    """Keep tokens at least `min_p` times as likely as the likeliest; the rest become -inf. logits [B, V], min_p [B].
+    """Keep tokens at least `min_p` times as likely as the likeliest; the rest become -inf.
 
-    p >= min_p * p_max is logit >= max logit + log(min_p): no softmax. min_p = 0 gives log 0 = -inf, which keeps all.
+    logits: [B, V], min_p: [B]. p >= min_p * p_max is logit >= max logit + log(min_p), so there is no
+    softmax; min_p = 0 gives log 0 = -inf, which keeps all.
     """
     least = logits.amax(-1, keepdim=True) + torch.log(min_p)[:, None]
     return logits.masked_fill(logits < least, -torch.inf)
@@ -147,8 +148,8 @@ def random_words(seed: Tensor, output_index: Tensor, purpose: int, token_ids: ra
     first, last = token_ids.start // 4, -(-token_ids.stop // 4)
     blocks = torch.arange(first, last, device=seed.device)[None, :]
     zero = torch.zeros_like(blocks)
-    row = seed[:, None]
-    words = philox((blocks, output_index[:, None], zero + int(purpose), zero), (row & MASK32, (row >> 32) & MASK32))
+    key = seed[:, None] & MASK32, (seed[:, None] >> 32) & MASK32
+    words = philox((blocks, output_index[:, None], zero + int(purpose), zero), key)
     skip = token_ids.start - 4 * first
     return torch.stack(words, -1).flatten(1)[:, skip : skip + len(token_ids)].contiguous()
 
