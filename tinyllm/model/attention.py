@@ -44,7 +44,8 @@ class AttentionInputs:
     def from_lengths(cls, lengths: list[int], device="cpu") -> "AttentionInputs":
         """Whole sequences of these lengths, each from its first token, with no cache."""
         if not lengths or min(lengths) < 1:
-            raise ValueError(f"sequence lengths must be 1 or more, got {list(lengths)}: leave empty sequences out")
+            raise ValueError(f"sequence lengths are {list(lengths)}, and each must be 1 or more: "
+                             "leave empty sequences out")
         lens = torch.tensor(lengths, dtype=torch.int32, device=device)
         starts = torch.nn.functional.pad(lens.cumsum(0, dtype=torch.int32), (1, 0))
         positions = torch.cat([torch.arange(n, device=device) for n in lengths])

@@ -53,17 +53,18 @@ class RopeConfig:
 def check_rope(config: RopeConfig) -> None:
     """Raise ValueError, naming the value and a way out, for angles that cannot be computed."""
     if config.scaling == "dynamic":
-        raise ValueError("rope type 'dynamic' is not supported: its frequencies depend on the current length, so a "
-                         "key already cached would change; use 'yarn' or 'linear'")
+        raise ValueError("rope type 'dynamic' is not supported: its frequencies depend on the current "
+                         "length, so a key already cached would change; use 'yarn' or 'linear'")
     if config.scaling not in SCALINGS:
         raise ValueError(f"rope type {config.scaling!r} is not supported: use one of {', '.join(SCALINGS)}")
     for name in ("theta", "factor"):
         value = getattr(config, name)
         if not isinstance(value, int | float) or value <= 0:
-            raise ValueError(f"rope {name} is {value!r}, not a number above 0: take it from the original model")
+            raise ValueError(f"rope {name} is {value!r}, not a number above 0: "
+                             "take it from the original model")
     if config.scaling in ("llama3", "yarn") and not config.original_max_position_embeddings:
-        raise ValueError(f"rope type {config.scaling!r} needs original_max_position_embeddings, the length that the "
-                         "model was first trained on: take it from the original model")
+        raise ValueError(f"rope type {config.scaling!r} needs original_max_position_embeddings, the length "
+                         "that the model was first trained on: take it from the original model")
     if config.scaling == "llama3" and config.low_freq_factor >= config.high_freq_factor:
         raise ValueError(f"low_freq_factor {config.low_freq_factor} is not below high_freq_factor "
                          f"{config.high_freq_factor}: take both from the original model")
@@ -138,7 +139,7 @@ class Rotary(nn.Module):
     def __init__(self, config: RopeConfig, head_dim: int):
         super().__init__()
         if head_dim % 2:
-            raise ValueError(f"head_dim is {head_dim}, but pairs need an even number: choose an even head_dim")
+            raise ValueError(f"head_dim is {head_dim}, but pairs need an even number: choose an even one")
         self.config, self.head_dim = config, head_dim
         inv_freq, self.attention_factor = inverse_frequencies(config, head_dim)
         self.register_buffer("inv_freq", inv_freq, persistent=False)

@@ -40,8 +40,8 @@ class ModelConfig:
     eos_token_ids: tuple[int, ...] = ()
 
     def __post_init__(self):
-        for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-                     "num_key_value_heads", "head_dim", "max_position_embeddings"):
+        for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+                     "num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is {value!r}: give a whole number above 0")
@@ -49,7 +49,7 @@ class ModelConfig:
             raise ValueError(f"num_key_value_heads ({self.num_key_value_heads}) must divide "
                              f"num_attention_heads ({self.num_attention_heads}): choose two that do")
         if self.head_dim % 2:
-            raise ValueError(f"head_dim is {self.head_dim}, and rotary angles turn pairs: choose an even number")
+            raise ValueError(f"head_dim is {self.head_dim}, but rotary angles turn pairs: choose an even one")
 
     def num_parameters(self) -> int:
         """How many numbers the model's weights are; a tied head is counted once."""
@@ -108,7 +108,10 @@ class Transformer(nn.Module):
         return self
 
     def forward(self, token_ids: torch.Tensor, inputs: AttentionInputs, caches=None) -> torch.Tensor:
-        """token_ids: [T]; caches: one (keys, values) a layer, or None. Returns [T, d], after the final norm."""
+        """token_ids: [T]; caches: one (keys, values) a layer, or None.
+
+        Returns [T, d], after the final norm.
+        """
         x = self.embed_tokens(token_ids)
         rotary = self.rotary(inputs.positions)
         for i, layer in enumerate(self.layers):
