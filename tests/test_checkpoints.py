@@ -10,8 +10,9 @@ from tinyllm.model.rope import RopeConfig
 from tinyllm.model.transformer import ModelConfig, Transformer
 from tinyllm.model.weights import BUNDLED, CheckpointError, load_model, read_config, resolve, save_model
 
-CONFIG = ModelConfig(vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-                     num_key_value_heads=2, head_dim=8, max_position_embeddings=128, eos_token_ids=(0,))
+CONFIG = ModelConfig(vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+                     num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=128,
+                     eos_token_ids=(0,))
 
 
 @pytest.fixture
@@ -54,7 +55,8 @@ def refuses(folder, *words):
     assert str(folder) in message, message
     for word in words:
         assert word in message, message
-    assert re.search(r"[:;,] .*(choose|use|take|download|set|write|give|remove)", message), f"no way out: {message}"
+    way_out = r"[:;,] .*(choose|use|take|download|set|write|give|remove)"
+    assert re.search(way_out, message), f"no way out: {message}"
     return message
 
 
@@ -65,7 +67,7 @@ def test_the_folder_under_test_loads(folder):
 # ---- the folder
 
 def test_a_folder_that_is_not_there_is_named_with_the_bundled_models(tmp_path):
-    with pytest.raises(CheckpointError, match=r"nowhere is no directory and no bundled model: give the directory"):
+    with pytest.raises(CheckpointError, match=r"nowhere is no directory and no bundled model: give"):
         load_model(tmp_path / "nowhere")
 
 
@@ -97,7 +99,10 @@ def test_a_missing_config_is_named(folder):
     refuses(folder, "config.json is missing")
 
 
-@pytest.mark.parametrize("text", ['{"model_type": "lla', "", "[1, 2]", "\xff"], ids=["torn", "empty", "list", "latin"])
+BROKEN = {"torn": '{"model_type": "lla', "empty": "", "list": "[1, 2]", "latin": "\xff"}
+
+
+@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
 def test_a_broken_config_is_named(folder, text):
     (folder / "config.json").write_bytes(text.encode("latin-1"))
     refuses(folder, "config.json", "download it again")
@@ -107,8 +112,8 @@ def test_a_broken_config_is_named(folder, text):
                                    "num_attention_heads"])
 @pytest.mark.parametrize("value", [None, 0, -4, "32", 1.5])
 def test_a_size_that_is_no_size_is_named(folder, entry, value):
-    edit(folder, **{entry: value})
-    refuses(folder, "config.json", entry, repr(value))
+    edit(folder, drop=["head_dim"], **{entry: value})
+    refuses(folder, "config.json", f"{entry} is {value!r}")
 
 
 def test_heads_that_do_not_divide_are_refused(folder):
@@ -124,7 +129,7 @@ def test_an_odd_head_cannot_be_turned(folder):
 UNSUPPORTED = [
     ({"model_type": "gpt2"}, ["model_type 'gpt2'", "qwen3"]),
     ({"model_type": None}, ["model_type None"]),
-    ({"model_type": "mixtral", "num_local_experts": 8}, ["num_local_experts is 8", "mixture-of-experts", "mixtral"]),
+    ({"model_type": "mixtral", "num_local_experts": 8}, ["num_local_experts is 8", "mixture-of-experts"]),
     ({"model_type": "qwen3_moe", "num_experts": 128}, ["num_experts is 128", "mixture-of-experts"]),
     ({"hidden_act": "gelu"}, ["hidden_act 'gelu'"]),
     ({"quantization_config": {"quant_method": "awq"}}, ["quantization_config"]),
@@ -136,7 +141,8 @@ UNSUPPORTED = [
     ({"model_type": "mistral", "max_position_embeddings": 32768}, ["sliding_window 4096"]),  # by default
     ({"model_type": "qwen2", "sliding_window": 64, "use_sliding_window": True, "max_window_layers": 0},
      ["sliding_window 64"]),
-    ({"model_type": "qwen3", "layer_types": ["full_attention", "sliding_attention"]}, ["'sliding_attention'"]),
+    ({"model_type": "qwen3", "layer_types": ["full_attention", "sliding_attention"]},
+     ["'sliding_attention'"]),
     ({"layer_types": ["linear_attention"]}, ["'linear_attention'"]),
     ({"is_causal": False}, ["is_causal"]),
     ({"architectures": ["LlamaForSequenceClassification"]}, ["LlamaForSequenceClassification"]),
@@ -148,21 +154,23 @@ UNSUPPORTED = [
     ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, ["'llama3'", "'low_freq_factor'"]),
     ({"rope_scaling": {"rope_type": "linear", "factor": "two"}}, ["factor", "'two'"]),
     ({"rope_theta": -1.0}, ["theta", "-1.0"]),
-    ({"rope_parameters": {"full_attention": {"rope_type": "default"}}, "rope_scaling": None}, ["'full_attention'"]),
+    ({"rope_parameters": {"full_attention": {"rope_type": "default"}}, "rope_scaling": None},
+     ["'full_attention'"]),
     ({"eos_token_id": "</s>"}, ["eos_token_id '</s>'"]),
 ]
 
 
-@pytest.mark.parametrize("entries, words", UNSUPPORTED, ids=lambda v: json.dumps(v)[:60] if isinstance(v, dict) else "")
+@pytest.mark.parametrize("entries, words", UNSUPPORTED, ids=[json.dumps(e)[:60] for e, _ in UNSUPPORTED])
 def test_what_would_be_computed_wrongly_is_refused_by_name(folder, entries, words):
     edit(folder, **entries)
     refuses(folder, "config.json", *words)
 
 
 @pytest.mark.parametrize("entries", [
-    {"sliding_window": None}, {"sliding_window": 128}, {"partial_rotary_factor": 1.0}, {"hidden_act": "swish"},
-    {"layer_types": ["full_attention", "full_attention"]}, {"quantization_config": None}, {"num_local_experts": 0},
-    {"rope_scaling": {"type": "default"}}, {"attention_dropout": 0.1, "use_cache": False, "pretraining_tp": 1},
+    {"sliding_window": None}, {"sliding_window": 128}, {"partial_rotary_factor": 1.0},
+    {"hidden_act": "swish"}, {"layer_types": ["full_attention", "full_attention"]},
+    {"quantization_config": None}, {"num_local_experts": 0}, {"rope_scaling": {"type": "default"}},
+    {"attention_dropout": 0.1, "use_cache": False, "pretraining_tp": 1},
 ], ids=str)
 def test_entries_that_change_nothing_are_accepted(folder, entries):
     edit(folder, **entries)
@@ -182,7 +190,8 @@ def test_both_spellings_of_the_angles_are_read(folder):
     yarn = {"factor": 4.0, "original_max_position_embeddings": 32, "beta_fast": 16.0, "truncate": False}
     edit(folder, rope_theta=5e5, rope_scaling={"type": "yarn", **yarn})
     old = read_config(folder).rope
-    edit(folder, drop=["rope_theta", "rope_scaling"], rope_parameters={"rope_theta": 5e5, "rope_type": "yarn", **yarn})
+    new = {"rope_theta": 5e5, "rope_type": "yarn", **yarn}
+    edit(folder, drop=["rope_theta", "rope_scaling"], rope_parameters=new)
     assert read_config(folder).rope == old == RopeConfig(5e5, "yarn", **yarn)
 
 
@@ -263,8 +272,8 @@ def test_the_same_tensor_in_two_shards_is_refused(folder):
     refuses(folder, name, first.name, second.name)
 
 
-@pytest.mark.parametrize("text", ["{", "{}", '{"weight_map": []}', '{"weight_map": {"a": "../b.safetensors"}}',
-                                  '{"weight_map": {"a": 1}}'])
+@pytest.mark.parametrize("text", [
+    "{", "{}", '{"weight_map": []}', '{"weight_map": {"a": "../b.safetensors"}}', '{"weight_map": {"a": 1}}'])
 def test_a_broken_index_is_named(folder, text):
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text(text)
