@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "tinyllm"
-FLOOR = {"cli": 6, "__main__": 6, "serve": 5, "bench": 5, "llm": 4, "parallel": 3, "engine": 2, "model": 1, "kernels": 0}
+FLOOR = {"cli": 6, "serve": 5, "bench": 5, "llm": 4, "parallel": 3, "engine": 2, "model": 1, "kernels": 0}
 FORBIDDEN = {"nbdev", "fastcore", "execnb", "tinybook", "matplotlib", "transformers"}
 MODULES = [p for p in sorted(PACKAGE.rglob("*.py")) if p.name != "_modidx.py"]
 
@@ -26,7 +26,7 @@ def imports(path: Path, package: Path = PACKAGE) -> list[tuple[str, ...]]:
         elif isinstance(node, ast.ImportFrom):
             base = here[: len(here) - node.level + 1] if node.level else ()
             stem = base + tuple(node.module.split(".") if node.module else ())
-            found += [stem + (alias.name,) for alias in node.names]
+            found += [(*stem, alias.name) for alias in node.names]
     return found
 
 
@@ -46,7 +46,8 @@ def test_imports_point_forward(path):
 
 def test_a_backward_arrow_is_seen(tmp_path):
     (tmp_path / "model").mkdir()
-    for line in ("from ..engine.params import SamplingParams", "from tinyllm.engine import params", "import tinyllm.engine"):
+    arrows = ("from ..engine.params import LATER", "from tinyllm.engine import params", "import tinyllm.engine")
+    for line in arrows:
         (tmp_path / "model" / "bad.py").write_text(f"def late():\n    {line}\n")
         assert backward_arrows(tmp_path / "model" / "bad.py", tmp_path), line
 

@@ -1,5 +1,6 @@
 """The kit: claims that can fail, one style, the tale, the references, and claims that stand in the prose."""
 import ast
+import itertools
 import io
 import json
 import re
@@ -74,7 +75,8 @@ fig.savefig(sys.stdout.buffer, format="svg", metadata=METADATA)
 
 
 def test_the_same_figure_is_the_same_svg_in_two_processes():
-    first, second = (subprocess.run([sys.executable, "-c", FIGURE], capture_output=True, check=True).stdout for _ in "12")
+    command = [sys.executable, "-c", FIGURE]
+    first, second = (subprocess.run(command, capture_output=True, check=True).stdout for _ in "12")
     assert first.startswith(b"<?xml") and first == second
     assert b"<dc:date>" not in first
 
@@ -118,7 +120,7 @@ def test_ink_reads_on_a_white_page_and_on_a_dark_one():
 ])
 def test_colours_of_a_group_stay_apart_in_grey_print(group):
     grey = sorted(luminance(COLORS[name]) for name in group)
-    assert all((b + 0.05) / (a + 0.05) > 1.05 for a, b in zip(grey, grey[1:], strict=False)), grey
+    assert all((b + 0.05) / (a + 0.05) > 1.05 for a, b in itertools.pairwise(grey)), grey
 
 
 def test_tale_is_plain_and_of_the_promised_size():
@@ -156,7 +158,8 @@ def claims_of(source):
     """The texts that a cell claims, where they are written out."""
     source = "\n".join(line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "claim" and isinstance(node.args[0], ast.Constant):
+        called = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "claim"
+        if called and isinstance(node.args[0], ast.Constant):
             yield node.args[0].value
 
 

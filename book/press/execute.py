@@ -100,7 +100,7 @@ def same_text(stored: str, fresh: str) -> bool:
     a, rest_a = numbers_and_rest(stored)
     b, rest_b = numbers_and_rest(fresh)
     return rest_a == rest_b and len(a) == len(b) and all(
-        x == y or abs(x - y) <= max(ABSOLUTE, RELATIVE * max(abs(x), abs(y))) for x, y in zip(a, b)
+        x == y or abs(x - y) <= max(ABSOLUTE, RELATIVE * max(abs(x), abs(y))) for x, y in zip(a, b, strict=True)
     )
 
 
@@ -128,7 +128,7 @@ def cell_differences(stored, fresh) -> list[str]:
     if timing:
         return []
     found = []
-    for a, b in zip(old, new):
+    for a, b in zip(old, new, strict=True):
         for kind in a:
             if kind.startswith("image/"):
                 size_a, size_b = picture_size(kind, a[kind]), picture_size(kind, b[kind])
@@ -145,7 +145,7 @@ def differences(stored, fresh) -> list[str]:
     """All differences between a notebook as stored and as just run."""
     return [
         f"cell {i}: {d}"
-        for i, (a, b) in enumerate(zip(stored.cells, fresh.cells)) if a.cell_type == "code"
+        for i, (a, b) in enumerate(zip(stored.cells, fresh.cells, strict=True)) if a.cell_type == "code"
         for d in cell_differences(a, b)
     ]
 

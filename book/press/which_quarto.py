@@ -20,5 +20,6 @@ if __name__ == "__main__":
     version = quarto_version()
     written = ".".join(map(str, version)) if version else "not found"
     use = bool(version) and version >= MINIMUM
-    print(f"[book] Quarto {written}: " + ("rendering with Quarto" if use else "1.9 or newer is needed, so the press renders (book/press)"))
+    choice = "rendering with Quarto" if use else "1.9 or newer is needed, so the press renders (book/press)"
+    print(f"[book] Quarto {written}: {choice}")
     sys.exit(not use)

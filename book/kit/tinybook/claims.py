@@ -5,7 +5,7 @@ DIGITS = re.compile(
     r"(?P<sign>[-+\u2212]?)(?P<number>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE](?P<power>[-+\u2212]?\d+))?"
 )
 WORDS = {w: n for n, w in enumerate(
-    "zero one two three four five six seven eight nine ten eleven twelve".split())}
+    ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])}
 WORD = re.compile(r"\b(" + "|".join(WORDS) + r")\b", re.I)
 UNIT = re.compile(r"[\s\u00a0\u202f-]*([%\u00b5\u03bc]?[A-Za-z]*)")
 
