@@ -17,10 +17,13 @@ help: ## list the tasks
 
 # ---- environments: the book needs neither torch nor a GPU; tests and notebooks need both groups ----
 
-$(MARKS)/venv: pyproject.toml
+# a copy that changes only with the content: some tools rewrite pyproject.toml with the same text
+$(MARKS)/pins: FORCE
+	@mkdir -p $(MARKS); cmp -s pyproject.toml $@ || cp pyproject.toml $@
+
+$(MARKS)/venv: $(MARKS)/pins
 	@echo "[venv] making $(VENV)"
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"tinyllm needs Python 3.11 or newer, this is {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'
-	@mkdir -p $(MARKS)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install -q "pip>=25.1"
 	@touch $@
@@ -39,7 +42,7 @@ $(MARKS)/test-tools: $(MARKS)/venv
 
 $(MARKS)/package: $(MARKS)/venv book/kit/pyproject.toml
 	@$(BIN)/pip install -q "setuptools>=77.0.3"
-	@$(BIN)/pip install -q --no-deps --no-build-isolation -e . -e book/kit
+	@PYTHONWARNINGS=ignore $(BIN)/pip install -q --no-deps --no-build-isolation -e . -e book/kit
 	@if [ -d .git ]; then git config diff.jupytext.textconv "$(CURDIR)/$(BIN)/jupytext --to py:percent --opt cell_metadata_filter=tags --output -"; fi
 	@touch $@
 
