@@ -122,6 +122,7 @@ def read_params(args):
 # %% ../nbs/w15_command_line.ipynb #809e3eae
 def load(name):
     """The model and tokenizer called `name` (or in that folder); what is wrong with them is a UserError."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch comes in
     from tinyllm.model.tokenizer import load_tokenizer
     from tinyllm.model.weights import load_model, resolve
 
