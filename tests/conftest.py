@@ -1,5 +1,7 @@
 import os
+import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,105 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 sys.path.insert(0, str(ROOT / "book"))  # the press
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--host-resolver-rules=MAP * ~NOTFOUND",  # whatever a page asks for, nothing is answered
+)
+INSIDE = ("file:", "data:", "blob:", "about:")
+
 
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
+
+
+# Browser tests. Pages are opened as a reader opens them: from the file system.
+
+
+@pytest.fixture(scope="session")
+def book_html(tmp_path_factory) -> Path:
+    """The folder of the real book's pages, rendered once, with everything they load."""
+    from press.__main__ import main
+
+    out, start = tmp_path_factory.mktemp("book_html"), time.perf_counter()
+    assert main(["html", "--root", str(ROOT), "--out", str(out)]) == 0
+    print(f"[pages] the book's pages, rendered in {time.perf_counter() - start:.1f} s")
+    return out
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium; one for each file of tests, since asyncio cannot be used while Playwright runs."""
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not executable:
+        what = f"no browser on the PATH ({', '.join(BROWSERS)}): pages are not tested"
+        pytest.fail(what) if os.environ.get("CI") else pytest.skip(what)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page_factory(browser, book_html):
+    """page_factory("nbs/04_attention.html") opens a page of the book, or a file, as this reader sees it.
+
+    Any error in the console, and any request that leaves the page, fails the test at its end.
+    Each call is a fresh reader, who remembers nothing; `page.goto` goes on as the same one.
+    """
+    contexts, problems = [], []
+
+    def watch(page):
+        page.on("console", lambda m: m.type == "error" and problems.append(f"{page.url}: console: {m.text}"))
+        page.on("pageerror", lambda error: problems.append(f"{page.url}: {error}"))
+        page.on(
+            "request",
+            lambda r: r.url.startswith(INSIDE) or problems.append(f"{page.url}: asks for {r.url}"),
+        )
+
+    def open_page(
+        path, scheme="light", width=1440, reduced_motion=False, touch=False, javascript=True, height=900
+    ):
+        context = browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            reduced_motion="reduce" if reduced_motion else "no-preference",
+            has_touch=touch,
+            is_mobile=touch,
+            java_script_enabled=javascript,
+        )
+        context.set_default_timeout(10_000)
+        contexts.append(context)
+        page = context.new_page()
+        watch(page)
+        file, _, anchor = str(path).partition("#")
+        page.goto((book_html / file).as_uri() + (f"#{anchor}" if anchor else ""))
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    if problems:
+        pytest.fail("\n".join(problems))
+
+
+@pytest.fixture
+def axe():
+    """axe(page) -> what is wrong for readers with assistive technology: "rule: help: element", sorted."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    def run(page, within=None) -> list[str]:
+        options = {"resultTypes": ["violations"], "preload": False}  # a preload asks for the style sheets again
+        found = Axe().run(page, within, options).response["violations"]
+        return sorted(
+            f"{v['id']}: {v['help']}: {' '.join(map(str, n['target']))}" for v in found for n in v["nodes"]
+        )
+
+    return run
