@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help book html pdf export run check text sync lab test lint test-gpu wheel clean FORCE
+.PHONY: help book html pdf widgets export run check text sync lab test lint test-gpu wheel clean FORCE
 
 help: ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,7 +73,10 @@ lab: $(MARKS)/test-tools ## open the notebooks in JupyterLab
 
 # ---- from notebooks to the book ----
 
-book: $(MARKS)/exported ## render _book/index.html and _book/tinyllm.pdf (FORMAT=html or pdf for one)
+widgets: | $(MARKS)/venv ## bundle book/widgets into .make/widgets.js (lit and esbuild come from npm)
+	@$(RUN) press.bundle
+
+book: $(MARKS)/exported widgets ## render _book/index.html and _book/tinyllm.pdf (FORMAT=html or pdf for one)
 	@if [ -z "$(PRESS)" ] && $(BIN)/python book/press/which_quarto.py; then \
 	  quarto render $(if $(FORMAT),--to $(subst pdf,typst,$(FORMAT))); \
 	else \
@@ -82,7 +85,7 @@ book: $(MARKS)/exported ## render _book/index.html and _book/tinyllm.pdf (FORMAT
 
 # ---- proof ----
 
-test: $(MARKS)/test-tools $(MARKS)/exported lint ## everything: chapters, package, book
+test: $(MARKS)/test-tools $(MARKS)/exported widgets lint ## everything: chapters, package, book
 	@$(BIN)/python -m pytest tests --ignore=tests/gpu $(ARGS)
 
 lint: $(MARKS)/test-tools
@@ -97,4 +100,4 @@ wheel: $(MARKS)/test-tools $(MARKS)/exported ## dist/tinyllm_book-*.whl
 	@ls -l dist/*.whl
 
 clean: ## remove everything that make made (the environment too)
-	rm -rf $(VENV) $(MARKS) _book dist build .text *.egg-info book/kit/*.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(MARKS) _book dist build .text book/widgets/node_modules *.egg-info book/kit/*.egg-info .pytest_cache .ruff_cache .hypothesis

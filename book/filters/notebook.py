@@ -68,11 +68,19 @@ def filter_output(output: dict) -> dict:
     if not ("text/html" in data and "image/svg+xml" in data):
         return output
     html, svg = joined(data["text/html"]).strip(), joined(data["image/svg+xml"])
+    if html.startswith("<tl-"):
+        html = with_picture(html, svg)
     ticks = "`" * max(3, 1 + max(map(len, re.findall("`+", html)), default=0))
     alt = joined(data.get("text/plain", "")).replace('"', "'").replace("\n", " ").strip()
     picture = f'![](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}){{fig-alt="{alt}"}}'
     text = ONLY % ("when", f"{ticks}{{=html}}\n{html}\n{ticks}") + ONLY % ("unless", picture)
     return {"output_type": "display_data", "metadata": {}, "data": {"text/markdown": text}}
+
+
+def with_picture(html: str, svg: str) -> str:
+    """A widget that shows its picture where no script runs. It is stored once, beside the HTML."""
+    source = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+    return html.replace("<!-- picture -->", f'<img class="tl-picture" src="{source}" alt="">', 1)
 
 
 def add_to_front_matter(notebook: dict, line: str) -> None:

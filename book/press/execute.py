@@ -34,6 +34,7 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONHASHSEED": "0",
     "TQDM_DISABLE": "1",
+    "TINYBOOK_STORE": "1",  # outputs of widgets are kept without the script that makes them live
 }
 
 

@@ -19,6 +19,7 @@ THEME = pandoc.HERE.parent / "theme"
 TEMPLATE = THEME / "page.html"
 ASSETS = ("press.css", "book.js")
 WRITER = ["-f", "json", "-t", "html5", "--mathml", "--wrap=none"]
+WIDGETS = "assets/widgets.js"  # the script of `make widgets`, on pages that have a widget
 LIMIT = 500_000  # bytes of one page
 CALLOUTS = {
     "note": "Note",
@@ -282,7 +283,10 @@ def write_page(chapter: Chapter, body: Body, chapters: list[Chapter], book: Book
         description=escape(
             " ".join((book.description if front else chapter.subtitle or chapter.title).split())
         ),
-        styles="\n".join(style(relative(f"assets/{f}", chapter.page)) for f in stylesheets(book)),
+        styles="\n".join(
+            [style(relative(f"assets/{f}", chapter.page)) for f in stylesheets(book)]
+            + [f'<script defer src="{relative(WIDGETS, chapter.page)}"></script>'] * has_widgets(body)
+        ),
         script=relative("assets/book.js", chapter.page),
         page_class="front" if front else "chapter",
         previous_link=link("prev", relative(before.page, chapter.page)) if before else "",
@@ -301,6 +305,10 @@ def write_page(chapter: Chapter, body: Body, chapters: list[Chapter], book: Book
     )
 
 
+def has_widgets(body: Body) -> bool:
+    return "<tl-" in body.html
+
+
 def stylesheets(book: Book) -> list[str]:
     return [f.name for f in book.css] + [f for f in ASSETS if f.endswith(".css")]
 
@@ -311,6 +319,9 @@ def build(book: Book, chapters: list[Chapter], chosen: list[Chapter], problems: 
     files: dict[str, bytes] = {}
     for path in (*book.css, *(THEME / name for name in ASSETS)):
         files[f"assets/{path.name}"] = path.read_bytes()
+    bundle = book.root / ".make" / "widgets.js"
+    if bundle.exists():  # without it, a page shows the pictures
+        files[WIDGETS] = bundle.read_bytes()
     for chapter in chosen:
         body = write_body(chapter, book)
         page = write_page(chapter, body, chapters, book, with_pdf).encode()

@@ -78,10 +78,10 @@ def to_tree(chapter: Chapter, book: Book, problems: list[str]) -> dict:
 
 
 class HtmlTables(pandoc.Walker):
-    """Tables that come as HTML become pandoc's, so that they can be printed."""
+    """Tables that come as HTML become pandoc's, so that they can be printed; a widget keeps its own."""
 
     def on_RawBlock(self, content):
-        if content[0] == "html" and TABLE.search(content[1]):
+        if content[0] == "html" and TABLE.search(content[1]) and "<tl-" not in content[1]:
             return json.loads(pandoc.run(["-f", "html", "-t", "json"], content[1]))["blocks"]
         return [pandoc.element("RawBlock", *content)]
 
