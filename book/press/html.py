@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from . import pandoc
+from . import pandoc, search
 from .config import Book, Chapter
 from .pandoc import Walker, element, plain, raw, raw_inline, text_of
 from .refs import relative
@@ -19,7 +19,9 @@ THEME = pandoc.HERE.parent / "theme"
 TEMPLATE = THEME / "page.html"
 ASSETS = ("press.css", "book.js")
 WRITER = ["-f", "json", "-t", "html5", "--mathml", "--wrap=none"]
-WIDGETS = "assets/widgets.js"  # the script of `make widgets`, on pages that have a widget
+WIDGETS = "assets/widgets.js"  # a script of `make widgets`, on pages that have a widget
+FINDER = "assets/finder.js"  # another: the search, over the index in the next
+INDEX = "assets/search.js"
 LIMIT = 500_000  # bytes of one page
 CALLOUTS = {
     "note": "Note",
@@ -49,6 +51,8 @@ class PageWriter(Walker):
         self.chapter, self.book = chapter, book
         self.headings: list = []
         self.pictures: dict[str, str] = {}
+        self.defined: set[str] = set()
+        self.target = ""  # the figure or table whose caption is being written
         self.exported = self.in_callout = False
 
     def on_RawBlock(self, content):
@@ -75,11 +79,15 @@ class PageWriter(Walker):
         options = dict(pairs)
         block = element("CodeBlock", [name, classes, []], code)
         fold = options.get("code-fold", "true" if self.book.code_fold else "false")
-        label = (
-            f' data-module="{escape(self.chapter.module)}"' if self.exported and self.chapter.module else ""
-        )
+        label, anchors = "", ""
+        if self.exported and self.chapter.module:
+            names = dict.fromkeys(search.anchor(name) for name, _ in search.definitions(code))
+            new = [name for name in names if name not in self.defined]
+            self.defined |= names.keys()
+            label = f' data-module="{escape(self.chapter.module)}"' + "".join(f' id="{n}"' for n in new[:1])
+            anchors = "".join(f'<span id="{n}"></span>' for n in new[1:])
         if fold == "false":
-            return [raw(f'<div class="code-open"{label}>'), block, raw("</div>")]
+            return [raw(f'<div class="code-open"{label}>{anchors}'), block, raw("</div>")]
         lines = code.count("\n") + 1
         what = escape(options.get("code-summary", ""))
         summary = f"<b>Code</b> <code>{what}</code> <i>{lines} line{'s' * (lines > 1)}</i>"
@@ -87,7 +95,7 @@ class PageWriter(Walker):
             summary += f' <em title="This cell is exported to the package">{escape(self.chapter.module)}</em>'
         state = " open" if fold == "show" else ""
         return [
-            raw(f'<details class="code-fold"{label}{state}><summary>{summary}</summary>'),
+            raw(f'<details class="code-fold"{label}{state}><summary>{summary}</summary>{anchors}'),
             block,
             raw("</details>"),
         ]
@@ -104,7 +112,7 @@ class PageWriter(Walker):
             if f"callout-{kind}" in classes:
                 return self.callout(name, kind, options, title, blocks)
         if "numbered-equation" in classes:
-            number = raw(f'<span class="equation-number">({options["number"]})</span>')
+            number = raw(f'<a class="equation-number" href="#{escape(name)}">({options["number"]})</a>')
             return [element("Div", [name, classes, []], [*self.walk(blocks), number])]
         if "cell" in classes:
             self.exported = "exported" in classes
@@ -135,16 +143,31 @@ class PageWriter(Walker):
         columns = [
             [alignment, {"t": "ColWidthDefault"}] for alignment, _ in columns
         ]  # the browser knows better
+        self.target = attr[0] or self.target  # without a name it stands in a figure, which has one
         table = element("Table", [attr[0], attr[1], []], self.walk(caption), columns, *self.walk(rest))
         return [raw('<div class="table-wrap">'), table, raw("</div>")]
+
+    def on_Span(self, content):
+        attr, inlines = content
+        if "caption-number" in attr[1] and self.target:  # a caption's number is the figure's address
+            return [element("Link", ["", ["caption-number"], []], inlines, [f"#{self.target}", ""])]
+        return [element("Span", attr, self.walk(inlines))]
+
+    def on_Figure(self, content):
+        attr, caption, blocks = content
+        self.target = attr[0]
+        return [element("Figure", attr, self.walk(caption), self.walk(blocks))]
 
     def on_Image(self, content):
         (_, _, pairs), inlines, (target, _) = content
         options = dict(pairs)
         alt = options.get("fig-alt") or options.get("alt") or text_of(inlines)
         source, size = self.picture(target)
-        width = f' style="width: {escape(options["width"])}"' if "width" in options else ""
-        return [raw_inline(f'<img src="{source}" alt="{escape(alt)}"{size}{width} loading="lazy">')]
+        if "width" in options:
+            size += f' style="width: {escape(options["width"])}"'
+        elif size:  # on a phone it scrolls before its letters become too small
+            size += f' style="--width: {size.split(chr(34))[1]}px"'
+        return [raw_inline(f'<img src="{source}" alt="{escape(alt)}"{size} loading="lazy">')]
 
     def picture(self, target: str) -> tuple[str, str]:
         """The address of a picture on this page, and its size if it says one."""
@@ -178,7 +201,7 @@ def shown_in_html(options: dict) -> bool:
 
 def write_body(chapter: Chapter, book: Book) -> Body:
     """The chapter's text as HTML; remembered while its tree stays the same."""
-    code = pandoc.own_code("html.py", "pandoc.py")
+    code = pandoc.own_code("html.py", "pandoc.py", "search.py")
     inputs = [chapter.blocks, chapter.references, chapter.module, chapter.page, code]
 
     def make():
@@ -288,6 +311,7 @@ def write_page(chapter: Chapter, body: Body, chapters: list[Chapter], book: Book
             + [f'<script defer src="{relative(WIDGETS, chapter.page)}"></script>'] * has_widgets(body)
         ),
         script=relative("assets/book.js", chapter.page),
+        search=" data-search" if finder(book).exists() else "",
         page_class="front" if front else "chapter",
         previous_link=link("prev", relative(before.page, chapter.page)) if before else "",
         next_link=link("next", relative(after.page, chapter.page)) if after else "",
@@ -303,6 +327,10 @@ def write_page(chapter: Chapter, body: Body, chapters: list[Chapter], book: Book
         previous=turn(before, chapter, "prev", "Previous"),
         next=turn(after, chapter, "next", "Next"),
     )
+
+
+def finder(book: Book) -> Path:
+    return book.root / ".make" / "finder.js"
 
 
 def has_widgets(body: Body) -> bool:
@@ -322,6 +350,8 @@ def build(book: Book, chapters: list[Chapter], chosen: list[Chapter], problems: 
     bundle = book.root / ".make" / "widgets.js"
     if bundle.exists():  # without it, a page shows the pictures
         files[WIDGETS] = bundle.read_bytes()
+    if finder(book).exists():
+        files |= {FINDER: finder(book).read_bytes(), INDEX: search.index(chapters)}
     for chapter in chosen:
         body = write_body(chapter, book)
         page = write_page(chapter, body, chapters, book, with_pdf).encode()

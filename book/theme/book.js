@@ -1,7 +1,7 @@
 // What a page can do beside being read. Classic script: pages are opened from the file system.
 (function () {
   "use strict";
-  var root = document.documentElement;
+  var root = document.documentElement, script = document.currentScript;
   var $ = function (id) { return document.getElementById(id); };
   var all = function (selector, from) { return Array.prototype.slice.call((from || document).querySelectorAll(selector)); };
   function remember(key, value) { try { localStorage.setItem("tinyllm-" + key, value); } catch (e) { /* private window */ } }
@@ -48,23 +48,54 @@
   var current = sidebar.querySelector("[aria-current]");
   if (current) sidebar.scrollTop = Math.max(0, current.offsetTop - sidebar.clientHeight / 3);
 
+  // Search: its scripts are loaded when it is first asked for.
+  var finder = all(".find"), wanted = false;
+  if (script.hasAttribute("data-search")) finder.forEach(function (button) { button.hidden = false; button.addEventListener("click", find); });
+  else finder = [];
+  function find() {
+    if (window.tinyllmFinder) { drawer(false); window.tinyllmFinder.open(); return; }
+    if (wanted) return;
+    wanted = true;
+    load("search.js", function () { load("finder.js", find); });
+  }
+  function load(name, then) {
+    var added = document.createElement("script");
+    added.src = script.src.replace(/[^/]*$/, name);
+    added.onload = then;
+    document.head.append(added);
+  }
+
+  // An address within folded code, or within a solution, opens it.
+  function reveal() {
+    var target = location.hash && $(decodeURIComponent(location.hash.slice(1)));
+    for (var fold = target && target.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+    if (target && target.closest("details")) target.scrollIntoView();
+  }
+  addEventListener("hashchange", reveal);
+  reveal();
+
   // Copy buttons.
   all("article pre").forEach(function (pre) {
-    if (!pre.querySelector("code") || pre.closest(".cell-output")) return;
+    if (!pre.querySelector("code") || pre.closest(".tl-widget")) return;
     var button = document.createElement("button");
     button.className = "copy";
     button.type = "button";
     button.textContent = "Copy";
+    button.setAttribute("aria-live", "polite");
     button.addEventListener("click", function () {
       var text = pre.innerText.replace(/\n$/, "");
       var done = function () { button.textContent = "Copied"; setTimeout(function () { button.textContent = "Copy"; }, 1500); };
       if (navigator.clipboard) navigator.clipboard.writeText(text).then(done, function () { byHand(text); done(); });
       else { byHand(text); done(); }
     });
-    var holder = document.createElement("div");
-    holder.className = "code-holder";
-    pre.parentNode.insertBefore(holder, pre);
-    holder.append(pre, button);
+    var holder = pre.parentNode;
+    if (!holder.matches(".cell-output")) {
+      holder = document.createElement("div");
+      pre.parentNode.insertBefore(holder, pre);
+      holder.append(pre);
+    }
+    holder.classList.add("code-holder");
+    holder.append(button);
   });
   function byHand(text) {
     var area = document.createElement("textarea");
@@ -76,9 +107,32 @@
   }
 
   // What scrolls can be reached by keyboard.
-  all("article pre, .table-wrap, mjx-container, .numbered-equation").forEach(function (box) {
+  all("article pre, .table-wrap, .numbered-equation, article p:has(> img), article math").forEach(function (box) {
     if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
   });
+
+  // Footnotes beside the text, where there is a margin; elsewhere they stand at the end.
+  var margin = matchMedia("(min-width: 1280px)"), notes = [];
+  all("article a.footnote-ref").forEach(function (link) {
+    var text = $(link.hash.slice(1)), block = link.closest("article > *"), note = document.createElement("span");
+    if (!text || !block) return;
+    note.className = "margin-note";
+    note.setAttribute("role", "note");
+    note.id = "margin-" + text.id;
+    note.tabIndex = -1;
+    note.append(link.textContent + " ");
+    Array.prototype.slice.call(text.cloneNode(true).childNodes).forEach(function (part) { note.append(part); });
+    all(".footnote-back", note).forEach(function (back) { back.remove(); });
+    all("[id]", note).forEach(function (e) { e.removeAttribute("id"); });
+    if (block.matches("p")) link.after(note); else block.before(note);
+    notes.push(note);
+    link.addEventListener("click", function (event) {
+      if (!margin.matches) return;
+      event.preventDefault();
+      note.focus();
+    });
+  });
+  root.classList.toggle("has-notes", notes.length > 0);
 
   // The section being read, in the page's contents.
   var links = {};
@@ -88,6 +142,11 @@
     var here = null;
     sections.forEach(function (h) { if (h.getBoundingClientRect().top < 140) here = h.id; });
     Object.keys(links).forEach(function (id) { links[id].classList.toggle("here", id === here); });
+    var toc = document.querySelector(".toc"), box = toc.getBoundingClientRect();
+    toc.classList.toggle("covered", margin.matches && notes.some(function (note) { // a note needs the place
+      var at = note.getBoundingClientRect();
+      return at.top < box.bottom + 16 && at.bottom > box.top - 16;
+    }));
   }
   addEventListener("scroll", follow, { passive: true });
   follow();
@@ -101,7 +160,8 @@
   document.body.append(card);
   function hide() { clearTimeout(timer); card.hidden = true; all("[aria-describedby=peek]").forEach(function (a) { a.removeAttribute("aria-describedby"); }); }
   function show(link) {
-    var target = document.getElementById(decodeURIComponent(link.hash.slice(1)));
+    var target = $(decodeURIComponent(link.hash.slice(1)));
+    if (margin.matches && link.matches(".footnote-ref")) return; // it stands beside
     if (!target || /^H[1-6]$/.test(target.tagName)) return;
     var copy = target.cloneNode(true);
     all("[id]", copy).forEach(function (e) { e.removeAttribute("id"); });
@@ -125,8 +185,12 @@
   card.addEventListener("mouseenter", function () { clearTimeout(timer); });
   card.addEventListener("mouseleave", hide);
   addEventListener("keydown", function (event) {
-    if (event.key === "Escape") { hide(); drawer(false); return; }
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, [contenteditable], [role=slider], [tabindex]")) return;
+    if (event.key === "Escape") { hide(); if (root.classList.contains("drawer")) { drawer(false); menu.focus(); } return; }
+    if (finder.length && (event.ctrlKey || event.metaKey) && event.key === "k") { event.preventDefault(); find(); return; }
+    // a key that somebody types, or that moves something else, is not for the page
+    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.composedPath().some(function (e) { return e.matches && e.matches("input, textarea, select, dialog, [contenteditable], [role=slider], [tabindex], .tl-widget"); })) return;
+    if (finder.length && event.key === "/") { event.preventDefault(); find(); return; }
     var turn = event.key === "ArrowLeft" ? "prev" : event.key === "ArrowRight" ? "next" : null;
     var link = turn && document.querySelector("link[rel=" + turn + "]");
     if (link) location.href = link.href;

@@ -1,28 +1,35 @@
-// Bundles every widget into one classic script: `node build.mjs [OUT]`, by default .make/widgets.js.
-// Classic, because pages are opened from the file system, where browsers run no modules.
+// Bundles every widget into one classic script, widgets.js, and the search into another, finder.js:
+// `node build.mjs [FOLDER]`, by default .make. Classic, because pages are opened from the file system,
+// where browsers run no modules.
 import { build } from "esbuild";
 import { renameSync, statSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 const LIMIT = 100_000;
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
-const out = process.argv[2] ?? here("../../.make/widgets.js");
+const folder = process.argv[2] ?? here("../../.make");
 
-await build({
-  entryPoints: [here("index.js")],
-  outfile: `${out}.new`,
-  bundle: true,
-  format: "iife",
-  target: "es2020",
-  minify: true,
-  charset: "ascii", // a script from the file system has no header that says UTF-8
-  legalComments: "inline",
-  logLevel: "warning",
-});
-const size = statSync(`${out}.new`).size;
-renameSync(`${out}.new`, out);
-console.log(`[widgets] ${out}: ${(size / 1000).toFixed(1)} KB`);
-if (size > LIMIT) {
-  console.error(`[widgets] the bundle has ${size} bytes, the limit is ${LIMIT}: drop a dependency or split it`);
-  process.exit(1);
+async function bundle(source, name) {
+  const out = `${folder}/${name}`;
+  await build({
+    entryPoints: [here(source)],
+    outfile: `${out}.new`,
+    bundle: true,
+    format: "iife",
+    target: "es2020",
+    minify: true,
+    charset: "ascii", // a script from the file system has no header that says UTF-8
+    legalComments: "inline",
+    logLevel: "warning",
+  });
+  const size = statSync(`${out}.new`).size;
+  renameSync(`${out}.new`, out);
+  console.log(`[widgets] ${out}: ${(size / 1000).toFixed(1)} KB`);
+  if (size > LIMIT) {
+    console.error(`[widgets] ${name} has ${size} bytes, the limit is ${LIMIT}: drop a dependency or split it`);
+    process.exit(1);
+  }
 }
+
+await bundle("finder.js", "finder.js");
+await bundle("index.js", "widgets.js");
