@@ -16,11 +16,11 @@
 //   static styles = [TinyElement.styles, css`...`]
 //   static properties = { ...TinyElement.properties, chosen: { state: true } }
 // and sets first values in `ready`: a class field would hide lit's accessor of the same name.
-import { LitElement, css, html, nothing } from "lit";
+import { LitElement, css, html, nothing, unsafeCSS } from "lit";
 
 import { COLORS } from "./colors.js";
 
-export { COLORS, css, html, nothing };
+export { COLORS, css, html, nothing, unsafeCSS };
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const QUIET = 700; // ms without a change before it is spoken

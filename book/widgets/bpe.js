@@ -3,7 +3,7 @@
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true }); // U+FEFF is a character like any other
 
-const escape = (text) => text.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&");
+const escape = (text) => text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
 
 /** Pairs of ids from base64: 16 bits an id, the low byte first. */
 export function unpackMerges(base64) {
