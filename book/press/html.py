@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from . import pandoc, search
+from . import gallery, pandoc, search
 from .config import Book, Chapter
 from .pandoc import Walker, element, plain, raw, raw_inline, text_of
 from .refs import relative
@@ -359,6 +359,8 @@ def build(book: Book, chapters: list[Chapter], chosen: list[Chapter], problems: 
             problems.append(f"{chapter.source}: its page has {len(page):,} bytes, the limit is {LIMIT:,}")
         files[chapter.page] = page
         files |= {name: Path(source).read_bytes() for name, source in body.pictures}
+    if bundle.exists() and len(chosen) == len(chapters):
+        files[gallery.PAGE] = gallery.page(chapters, book, stylesheets(book))
     changed = 0
     for name, content in files.items():
         target = book.out / name

@@ -2,12 +2,23 @@
 // `node build.mjs [FOLDER]`, by default .make. Classic, because pages are opened from the file system,
 // where browsers run no modules.
 import { build } from "esbuild";
-import { renameSync, statSync } from "node:fs";
+import { readFileSync, renameSync, statSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 const LIMIT = 100_000;
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const folder = process.argv[2] ?? here("../../.make");
+
+/** Indentation inside templates, which esbuild has to leave alone: in HTML and CSS it means nothing. */
+const squeeze = {
+  name: "squeeze",
+  setup(build) {
+    build.onLoad({ filter: /[\\/]book[\\/]widgets[\\/][^\\/]+\.js$/ }, ({ path }) => {
+      const flat = readFileSync(path, "utf8").replace(/\n[ \t]+/g, "\n");
+      return { contents: flat.replace(/css`[^`]*`/g, (style) => style.replace(/\s*([{};,])\s*|(:)\s+|\n/g, "$1$2")) };
+    });
+  },
+};
 
 async function bundle(source, name) {
   const out = `${folder}/${name}`;
@@ -18,9 +29,10 @@ async function bundle(source, name) {
     format: "iife",
     target: "es2020",
     minify: true,
-    charset: "ascii", // a script from the file system has no header that says UTF-8
+    charset: "utf8", // as the pages say of themselves
     legalComments: "inline",
     logLevel: "warning",
+    plugins: [squeeze],
   });
   const size = statSync(`${out}.new`).size;
   renameSync(`${out}.new`, out);
