@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from . import gallery, pandoc, search
+from . import gallery, pandoc, search, weights
 from .config import Book, Chapter
 from .pandoc import Walker, element, plain, raw, raw_inline, text_of
 from .refs import relative
