@@ -17,11 +17,12 @@ from .refs import relative
 
 THEME = pandoc.HERE.parent / "theme"
 TEMPLATE = THEME / "page.html"
-ASSETS = ("press.css", "book.js")
+ASSETS = ("press.css", "book.js", "glossary.js")
 WRITER = ["-f", "json", "-t", "html5", "--mathml", "--wrap=none"]
 WIDGETS = "assets/widgets.js"  # a script of `make widgets`, on pages that have a widget
 FINDER = "assets/finder.js"  # another: the search, over the index in the next
 INDEX = "assets/search.js"
+GLOSSARY = "assets/glossary.js"  # shows what a word of the glossary means
 LIMIT = 500_000  # bytes of one page
 CALLOUTS = {
     "note": "Note",
@@ -309,6 +310,7 @@ def write_page(chapter: Chapter, body: Body, chapters: list[Chapter], book: Book
         styles="\n".join(
             [style(relative(f"assets/{f}", chapter.page)) for f in stylesheets(book)]
             + [f'<script defer src="{relative(WIDGETS, chapter.page)}"></script>'] * has_widgets(body)
+            + [f'<script defer src="{relative(GLOSSARY, chapter.page)}"></script>'] * ("tl-term" in body.html)
         ),
         script=relative("assets/book.js", chapter.page),
         search=" data-search" if finder(book).exists() else "",

@@ -116,12 +116,13 @@ class Printer(Placed):
     # Blocks
 
     def on_Header(self, content):
-        level, (name, _, pairs), inlines = content
+        level, (name, classes, pairs), inlines = content
         if level == 1:  # the title, which `opening` has printed
             return [raw(self.anchor(name))]
         number = dict(pairs).get("number")
         numbering = f"(..) => {quoted(number)}" if number else "none"
-        start = raw_inline(f"#heading(depth: {level}, numbering: {numbering})[")
+        listed = ", outlined: false" if "unlisted" in classes else ""
+        start = raw_inline(f"#heading(depth: {level}, numbering: {numbering}{listed})[")
         return [plain([start, *self.walk(inlines), raw_inline("]" + self.label(name))])]
 
     def on_CodeBlock(self, content):
@@ -171,6 +172,8 @@ class Printer(Placed):
         options = dict(pairs)
         if "chapter-module" in classes:  # stands in the chapter's head
             return []
+        if "glossary-entries" in classes:
+            return [raw("#glossary["), *self.walk(blocks), raw("]")]
         if "numbered-equation" in classes:
             start = raw(f"#numbered-equation({quoted(options['number'])})[")
             return [start, *self.walk(blocks), raw("]" + self.label(name))]
@@ -210,8 +213,8 @@ class Printer(Placed):
         return f"{function}({quoted(source)}, alt: {quoted(alt) if alt else 'none'}, width: {width})"
 
     def on_Link(self, content):
-        _, inlines, (url, _) = content
-        inlines = self.walk(inlines)
+        (anchor, classes, _), inlines, (url, _) = content
+        inlines = [raw_inline(self.anchor(anchor))] * bool(anchor) + self.walk(inlines)
         if re.match(r"[a-z]+:", url):
             return [{"t": "Link", "c": [["", [], []], inlines, [url, ""]]}]
         file, _, name = url.partition("#")
@@ -219,7 +222,8 @@ class Printer(Placed):
         if f"{chapter}#{name}" not in self.labels:
             self.problem(f"the link to {url} leads nowhere in the printed book", f"({url})")
             return inlines
-        return [raw_inline(f"#link(label({quoted(f'{chapter}#{name}')}))["), *inlines, raw_inline("]")]
+        function = {"tl-term": "quiet-link", "tl-home": "paged-link"}.get("".join(classes[:1]), "link")
+        return [raw_inline(f"#{function}(label({quoted(f'{chapter}#{name}')}))["), *inlines, raw_inline("]")]
 
     def on_Cite(self, content):
         return self.walk(content[1])

@@ -31,12 +31,14 @@ TABLE = re.compile(r"<table[\s>]", re.I)
 def read(chapter: Chapter, book: Book, problems: list[str]) -> Chapter:
     """The chapter with what stands in its file. The tree is remembered while nothing changes."""
     filters = [pandoc.file_hash(f) for f in (*book.notebook_filters, *book.lua_filters)]
-    titles = [pandoc.file_hash(c.path) for c in book.chapters] if chapter.name == "index" else []
+    generated = chapter.path.suffix == ".qmd"  # may list the chapters
+    titles = [pandoc.file_hash(c.path) for c in book.chapters] if generated else []
     inputs = [
         str(book.root),
         chapter.source,
         pandoc.file_hash(chapter.path),
         filters,
+        [pandoc.file_hash(f) for f in sorted((book.root / "book").glob("*.yml"))],  # filters read them
         titles,
         pandoc.own_code("source.py"),
     ]
@@ -68,7 +70,8 @@ def to_tree(chapter: Chapter, book: Book, problems: list[str]) -> dict:
         text = from_notebook(chapter, book, problems)
     else:
         text = chapter.path.read_text(encoding="utf-8")
-    arguments = ["-f", pandoc.MARKDOWN, "-t", "json", *(f"--lua-filter={f}" for f in book.lua_filters)]
+    arguments = ["-f", pandoc.MARKDOWN, "-t", "json", f"--metadata=chapter-source:{chapter.source}"]
+    arguments += [f"--lua-filter={f}" for f in book.lua_filters]
     warnings: list[str] = []
     tree = json.loads(pandoc.run(arguments, text, book.root, warnings))
     problems += [f"{chapter.source}: {w}" for w in warnings if not TOLD_LATER.match(w)]
