@@ -259,3 +259,61 @@ def test_keys_inside_a_widget_do_not_reach_the_page_and_escape_does(gallery):
     for key in ("ArrowLeft", "/", "Escape"):
         page.keyboard.press(key)
     assert page.evaluate("seen") == ["Escape"]
+
+
+# From a notebook to a page and to paper
+
+
+@pytest.fixture
+def small_book(tmp_path):
+    """A book of one notebook with one widget in it."""
+    import yaml
+
+    shown = widget("tl-line", 1, figure=figure(), **WORDS)._repr_mimebundle_()
+    outputs = [nbformat.v4.new_output("execute_result", shown)]
+    source = '#| label: fig-line\n#| fig-cap: "A line."\n#| fig-alt: "A line that rises."\nw'
+    cells = [nbformat.v4.new_raw_cell("---\ntitle: Lines\n---"), nbformat.v4.new_code_cell(source, outputs=outputs)]
+    (tmp_path / "nbs").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "nbs" / "lines.ipynb")
+    settings = {
+        "project": {"type": "book"}, "book": {"title": "Small", "author": "A", "chapters": ["nbs/lines.ipynb"]},
+        "ipynb-filters": ["notebook.py"], "filters": ["widgets.lua"],
+    }
+    for name in ("notebook.py", "widgets.lua"):
+        shutil.copy(ROOT / "book" / "filters" / name, tmp_path)
+    (tmp_path / "_quarto.yml").write_text(yaml.safe_dump(settings))
+    (tmp_path / ".make").mkdir()
+    (tmp_path / ".make" / "widgets.js").write_text("// the script")
+    return tmp_path
+
+
+def test_a_page_with_a_widget_loads_the_script_and_keeps_the_picture(small_book):
+    from press.__main__ import main
+
+    assert main(["html", "--root", str(small_book)]) == 0
+    page = (small_book / "_book" / "nbs" / "lines.html").read_text()
+    assert '<script defer src="../assets/widgets.js"></script>' in page and '<img class="tl-picture"' in page
+    assert (small_book / "_book" / "assets" / "widgets.js").read_text() == "// the script"
+    assert re.search(r'<figure id="fig-line".*<tl-line id=.*</tl-line>.*<figcaption>.*A line\.', page, re.S)
+    assert "<tl-line" in (small_book / "_book" / "gallery.html").read_text()
+
+
+def test_without_the_script_pages_are_made_all_the_same(small_book):
+    from press.__main__ import main
+
+    (small_book / ".make" / "widgets.js").unlink()
+    assert main(["html", "--root", str(small_book)]) == 0
+    assert not (small_book / "_book" / "gallery.html").exists()
+
+
+def test_on_paper_stands_the_picture_with_the_address_of_the_live_page(small_book, tmp_path):
+    from press import pdf
+    from press.__main__ import read
+    from press.config import read_config
+
+    problems = []
+    book = read_config(small_book)
+    pdf.write_sources(book, read(book, problems), tmp_path)
+    text = "\n".join(path.read_text() for path in tmp_path.glob("*.typ"))
+    assert problems == [] and "image(" in text
+    assert '#link("nbs/lines.html#fig-line"' in text and "<tl-line" not in text

@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import itertools
+import json
 import re
 import shutil
 import tempfile
@@ -150,7 +151,13 @@ class Printer(Placed):
     def on_Figure(self, content):
         attr, caption, blocks = content
         kind = "table" if attr[0].startswith("tbl-") else quoted("figure")
-        return self.figure(attr[0], kind, caption[1], self.walk(blocks))
+        live = self.live(attr[0]) if "live" in attr[1] else []
+        return self.figure(attr[0], kind, caption[1], self.walk(blocks) + live)
+
+    def live(self, name: str) -> list:
+        """Below the picture of a widget: the page beside the PDF that holds the widget itself."""
+        page, address = quoted(self.chapter.page), quoted(f"{self.chapter.page}#{name}")
+        return [raw(f"#align(center, text(size: 0.8em)[Live: #link({address}, raw({page}))])")]
 
     def on_Table(self, content):
         attr, caption, columns, *rows = content
@@ -248,7 +255,12 @@ def leads(block: dict, after: dict) -> bool:
 
 
 class ForPrint(pandoc.Walker):
-    """Leaves out what is only for the screen."""
+    """Leaves out what is only for the screen. A figure that is a widget there gets the class `live`."""
+
+    def on_Figure(self, content):
+        (name, classes, pairs), *rest = content
+        live = ["live"] * ("<tl-" in json.dumps(rest))
+        return [element("Figure", [name, [*classes, *live], pairs], *self.walk(rest))]
 
     def on_Div(self, content):
         (_, classes, pairs), blocks = content
