@@ -168,7 +168,8 @@ class PageWriter(Walker):
             size += f' style="width: {escape(options["width"])}"'
         elif size:  # on a phone it scrolls before its letters become too small
             size += f' style="--width: {size.split(chr(34))[1]}px"'
-        return [raw_inline(f'<img src="{source}" alt="{escape(alt)}"{size} loading="lazy">')]
+        image = f'<img src="{source}" alt="{escape(alt)}"{size} loading="lazy">'
+        return [raw_inline(f'<span class="picture">{image}</span>')]
 
     def picture(self, target: str) -> tuple[str, str]:
         """The address of a picture on this page, and its size if it says one."""

@@ -38,10 +38,12 @@
     root.classList.toggle("drawer", open);
     menu.setAttribute("aria-expanded", String(open));
     sidebar.inert = narrow.matches && !open;
+    all(".bar, .spread").forEach(function (rest) { rest.inert = open; });
     if (open) (sidebar.querySelector("[aria-current]") || sidebar.querySelector("a")).focus();
   }
   menu.addEventListener("click", function () { drawer(!root.classList.contains("drawer")); });
-  $("shade").addEventListener("click", function () { drawer(false); });
+  function shut() { drawer(false); menu.focus(); }
+  [$("shade"), $("shut")].forEach(function (e) { e.addEventListener("click", shut); });
   sidebar.addEventListener("click", function (event) { if (event.target.closest("a")) drawer(false); });
   narrow.addEventListener("change", function () { drawer(false); });
   drawer(false);
@@ -107,7 +109,7 @@
   }
 
   // What scrolls can be reached by keyboard.
-  all("article pre, .table-wrap, .numbered-equation, article p:has(> img), article math").forEach(function (box) {
+  all("article pre, .table-wrap, .numbered-equation, article .picture, article math").forEach(function (box) {
     if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
   });
 
@@ -185,7 +187,7 @@
   card.addEventListener("mouseenter", function () { clearTimeout(timer); });
   card.addEventListener("mouseleave", hide);
   addEventListener("keydown", function (event) {
-    if (event.key === "Escape") { hide(); if (root.classList.contains("drawer")) { drawer(false); menu.focus(); } return; }
+    if (event.key === "Escape") { hide(); if (root.classList.contains("drawer")) shut(); return; }
     if (finder.length && (event.ctrlKey || event.metaKey) && event.key === "k") { event.preventDefault(); find(); return; }
     // a key that somebody types, or that moves something else, is not for the page
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;

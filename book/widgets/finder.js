@@ -95,6 +95,11 @@ function select(place) {
   else input.removeAttribute("aria-activedescendant");
 }
 
+function shut() {
+  dialog.close(); // gives the focus back to what had it
+  input.blur(); // nothing had it: the next key is the page's
+}
+
 function update() {
   const query = input.value.trim();
   const found = query ? search(query) : [];
@@ -113,13 +118,14 @@ dialog.addEventListener("keydown", (event) => {
   const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
   if (step) select(selected + step);
   else if (event.key === "Enter" && event.target === input) list.children[selected]?.click();
+  else if (event.key === "Escape") shut(); // at once: a search field would be emptied first
   else return event.stopPropagation(); // the page's own keys
   event.preventDefault();
   event.stopPropagation();
 });
-list.addEventListener("click", (event) => event.target.closest("a") && !event.ctrlKey && !event.metaKey && dialog.close());
-close.addEventListener("click", () => dialog.close());
-dialog.addEventListener("click", (event) => event.target === dialog && dialog.close()); // beside it
+list.addEventListener("click", (event) => event.target.closest("a") && !event.ctrlKey && !event.metaKey && shut());
+close.addEventListener("click", shut);
+dialog.addEventListener("click", (event) => event.target === dialog && shut()); // beside it
 document.body.append(dialog);
 
 window.tinyllmFinder = {
