@@ -362,6 +362,8 @@ def build(book: Book, chapters: list[Chapter], chosen: list[Chapter], problems: 
             problems.append(f"{chapter.source}: its page has {len(page):,} bytes, the limit is {LIMIT:,}")
         files[chapter.page] = page
         files |= {name: Path(source).read_bytes() for name, source in body.pictures}
+        if weights.USES in body.html and weights.PLACE not in files:
+            files |= weights.assets(book.root / "tinyllm" / "models" / "fable", book.cache)
     if bundle.exists() and len(chosen) == len(chapters):
         files[gallery.PAGE] = gallery.page(chapters, book, stylesheets(book))
     changed = 0

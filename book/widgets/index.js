@@ -1,2 +1,7 @@
 // Every widget of the book. Each file defines its own element.
 import "./tokenizer.js";
+import "./attention.js";
+
+import * as fable from "./fable.js";
+
+self.tinyllm = fable; // for the curious: `await tinyllm.loadFable()` in the console of a page
