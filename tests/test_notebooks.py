@@ -5,7 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from press.execute import differences, has_code, notebooks, run_all, same_text
+from press.execute import differences, has_code, notebooks, run_all, same_text, same_widget
 
 CEILING = 60.0  # seconds a chapter may take on two cores before we say so; reported, not asserted
 SPINE_LIMIT, ALL_SPINES_LIMIT = 900, 20_000
@@ -38,6 +38,14 @@ def test_comparison_sees_a_changed_number_and_forgives_rounding():
     assert not same_text("token 17", "token 18")
     assert not same_text("a wolf", "a fox")
     assert not same_text("[1, 2]", "[1, 2, 3]")
+
+
+def test_comparison_forgives_the_last_digit_of_a_widgets_numbers_and_its_id():
+    made = '<tl-x id="tl-x-{}"><script>{{"ids":[3,4],"scores":[{},12.5],"text":"was {} read"}}</script></tl-x>'.format
+    assert same_widget(made("0a1b2c3d", "-0.01", "2.5"), made("99999999", "0.0", "2.5"))
+    assert not same_widget(made("0a1b2c3d", "0.01", "2.5"), made("0a1b2c3d", "0.13", "2.5"))
+    assert not same_widget(made("0a1b2c3d", "0.01", "2.5"), made("0a1b2c3d", "0.01", "25"))
+    assert not same_widget(made("0a1b2c3d", "0.01", "2.5"), made("0a1b2c3d", "0.01", "2.5").replace("[3,4]", "[3,5]"))
 
 
 def spine_words(path: Path) -> int:
