@@ -122,7 +122,7 @@ LIVE = """
 
 @pytest.mark.parametrize("stored", [False, True])
 def test_a_live_kernel_gets_the_script_once_and_a_stored_output_never(stored):
-    size = bundle.build().stat().st_size
+    size = len(bundle.build().read_text(encoding="utf-8"))
     environment = os.environ | {"TINYBOOK_STORE": "1" if stored else ""}
     command = [sys.executable, "-c", textwrap.dedent(LIVE)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -157,7 +157,7 @@ def test_stored_outputs_hold_elements_and_never_the_script(path):
 
 def test_the_bundle_is_one_small_classic_script_that_needs_nothing_from_elsewhere():
     text = bundle.build().read_bytes()
-    assert len(text) < 100_000
+    assert len(text) < 160_000
     assert not re.search(rb"\bimport\s*[({\"']|\bexport\s", text)
     addresses = set(re.findall(rb"https?://[\w./-]+", text))
     assert all(b"w3.org" in a or b"npm.im" in a or b"lit.dev" in a for a in addresses), addresses
@@ -222,6 +222,18 @@ def test_the_gallery_shows_every_widget_of_the_book_alive(gallery, book_html):
     for name in ids:
         element = page.locator(f"#{name}")
         assert element.locator(".question").is_visible() and not element.locator(".tl-static").is_visible()
+
+
+def test_a_page_with_all_that_it_loads_is_under_half_a_megabyte(book_html):
+    """Pictures come as they are scrolled to, the search's index and Fable's weights when they are asked for."""
+    sizes = {}
+    for path in sorted(book_html.glob("nbs/*.html")):
+        text = path.read_text(encoding="utf-8")
+        loaded = re.findall(r'<script[^>]* src="([^"]+)"|<link rel="stylesheet" href="([^"]+)"', text)
+        files = [path, *(path.parent / (script or style) for script, style in loaded)]
+        sizes[path.name] = sum(file.stat().st_size for file in files)
+    print(f"\n[pages] the heaviest, with scripts and styles: {max(sizes.values()) / 1e3:.0f} KB")
+    assert not {name: size for name, size in sizes.items() if size > 500_000}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

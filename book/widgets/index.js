@@ -1,4 +1,5 @@
 // Every widget of the book. Each file defines its own element.
+import "./sampler.js";
 import "./tokenizer.js";
 import "./attention.js";
 
