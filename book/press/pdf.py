@@ -168,9 +168,11 @@ class Printer(Placed):
         return self.figure(attr[0], "table", caption[1], [table])
 
     def figure(self, name, kind, caption, body):
-        start = [raw(f"#numbered-figure(kind: {kind})[")]
+        number, caption = split_number(caption)
+        about = f"kind: {kind}" + (f", number: {quoted(number)}" if number else "")
+        start = [raw(f"#numbered-figure({about})[")]
         if caption:
-            start = [raw(f"#numbered-figure(kind: {kind}, caption: ["), *self.walk(caption), raw("])[")]
+            start = [raw(f"#numbered-figure({about}, caption: ["), *self.walk(caption), raw("])[")]
         return [*start, *body, raw("]" + self.label(name))]
 
     def on_Div(self, content):
@@ -238,13 +240,19 @@ class Printer(Placed):
     def on_Span(self, content):
         attr, inlines = content
         inlines = self.walk(inlines)
-        if "caption-number" in attr[1]:
-            inlines = [{"t": "Strong", "c": inlines}]
         return [raw_inline(self.anchor(attr[0])), *inlines] if attr[0] else inlines
 
     def on_RawInline(self, content):
         kind, text = content
         return [raw_inline(text)] if kind == "typst" else []
+
+
+def split_number(caption: list) -> tuple[str, list]:
+    """"Figure 2.1", and the caption without it; no number where the caption has none."""
+    first = (caption[0].get("c") or [{}])[0] if caption else {}
+    if first.get("t") != "Span" or "caption-number" not in first["c"][0][1]:
+        return "", caption
+    return text_of(first).rstrip(":"), [{**caption[0], "c": caption[0]["c"][2:]}, *caption[1:]]
 
 
 def leads(block: dict, after: dict) -> bool:
