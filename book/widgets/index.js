@@ -1,5 +1,6 @@
 // Every widget of the book. Each file defines its own element.
 import "./sampler.js";
+import "./loop.js";
 import "./tokenizer.js";
 import "./attention.js";
 

@@ -1,0 +1,204 @@
+// <tl-loop>: the loop of chapter 1, one step at a time: see what could come next, take one, ask again.
+//
+// data: {prompt, ids, tokens: {id: text}, tree, size, end, needs: ["fable"]}
+// tree: the likeliest tokens after the prompt, [[id, probability, tree after it], ...], some steps deep.
+import { COLORS, TinyElement, css, define, html, nothing, unsafeCSS } from "./base.js";
+import { nameOf } from "./characters.js";
+import { FableLoader, loaderStyle } from "./fable-loader.js";
+import { sample, softmax } from "./sampling.js";
+
+const SHOWN = 5;
+const LONGEST = 400; // UTF-16 units of the reader's prompt
+const PAUSE = 250; // ms after a key before the model reads
+
+const number = new Intl.NumberFormat("en");
+const percent = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)}%`;
+const encoder = new TextEncoder(), decoder = new TextDecoder();
+
+class Loop extends TinyElement {
+  static properties = { ...TinyElement.properties, choices: { state: true }, busy: { state: true } };
+
+  ready(data) {
+    this.prompt = data.prompt;
+    this.size = data.size;
+    this.loader = new FableLoader(this, { then: () => this.go() });
+    this.seed = 1;
+    this.begin(data.ids);
+    this.fromTree(data);
+  }
+
+  disconnectedCallback() {
+    super.disconnectedCallback();
+    clearTimeout(this.waiting);
+  }
+
+  begin(ids) { [this.start, this.picked, this.history] = [ids, [], []]; }
+
+  get ids() { return [...this.start, ...this.picked]; }
+  get ended() { return this.picked[this.picked.length - 1] === this.end; }
+
+  /** What comes after all tokens so far, as stored in the page; nothing beyond its last step. */
+  fromTree(data = this.data) {
+    let tree = data.tree;
+    this.end = data.end;
+    for (const id of this.picked) tree = tree?.find(([other]) => other === id)?.[2];
+    this.known = data.tokens;
+    this.choices = tree && !this.ended ? tree.map(([id, share]) => ({ id, share })) : [];
+    this.logits = null;
+  }
+
+  /** What comes after them, as the model says it. Its cache knows all tokens but the new ones. */
+  async go() {
+    const { fable } = this.loader, wanted = this.ids, done = this.session?.ids ?? [];
+    this.asking?.abort();
+    this.busy = !this.ended;
+    if (this.ended) { this.choices = []; return; }
+    this.asking = new AbortController();
+    const { signal } = this.asking, goesOn = done.length > 0 && done.length < wanted.length && done.every((id, i) => id === wanted[i]);
+    if (!goesOn) this.session = fable.start();
+    const session = this.session, logits = await session.read(wanted.slice(goesOn ? done.length : 0), { signal });
+    if (signal.aborted) {
+      if (this.session === session) this.session = null;
+      return;
+    }
+    this.busy = false;
+    this.logits = Float32Array.from(logits);
+    const shares = softmax(this.logits), order = Array.from(shares.keys()).sort((a, b) => shares[b] - shares[a] || a - b);
+    this.choices = order.slice(0, SHOWN).map((id) => ({ id, share: shares[id] }));
+    this.say();
+  }
+
+  ask() {
+    if (this.loader.fable) return this.go();
+    this.fromTree();
+    this.say();
+    return undefined;
+  }
+
+  // What the reader does
+
+  async pick(id, by) {
+    if (this.ended || !this.choices.length) return;
+    const among = this.choices.find((choice) => choice.id === id);
+    const share = among?.share ?? softmax(this.logits)[id];
+    this.picked = [...this.picked, id];
+    this.history = [...this.history, { id, share, by }];
+    await this.ask();
+    await this.updateComplete;
+    if (!this.choices.length) (this.renderRoot.querySelector(".load button") ?? this.renderRoot.querySelector(".back")).focus();
+  }
+
+  onLikeliest() { this.pick(this.choices[0].id, "the likeliest"); }
+
+  /** Dice: over the whole vocabulary with the model, else over the tokens that are shown. */
+  onDice() {
+    const seed = this.seed, outputIndex = this.picked.length;
+    const logits = this.logits ?? Float32Array.from(this.choices, ({ share }) => Math.log(share));
+    const at = sample(logits, { seed, outputIndex });
+    this.pick(this.logits ? at : this.choices[at].id, "dice");
+  }
+
+  onBack() {
+    this.picked = this.picked.slice(0, -1);
+    this.history = this.history.slice(0, -1);
+    this.ask();
+  }
+
+  onAgain() {
+    this.seed++;
+    this.begin(this.start);
+    this.ask();
+  }
+
+  onType(text) {
+    this.prompt = text;
+    clearTimeout(this.waiting);
+    this.waiting = setTimeout(() => {
+      const ids = this.loader.fable.tokenizer.encode(text);
+      this.begin(ids.length ? ids : [this.end]);
+      this.go();
+    }, PAUSE);
+  }
+
+  // What is shown
+
+  bytes(id) { return this.loader.fable ? this.loader.fable.tokenizer.bytesOf(id) : encoder.encode(this.known[id]); }
+  name(id) { return id === this.end ? "end of text" : nameOf(this.bytes(id)); }
+  textOf(id) { return id === this.end ? "" : decoder.decode(this.bytes(id)); }
+
+  say() {
+    const [best] = this.choices;
+    this.announce(best ? `${this.ids.length} tokens. Likeliest next: ${this.name(best.id)}, ${percent(best.share)}.` : this.state());
+  }
+
+  state() {
+    if (this.ended) return "Fable has ended the text.";
+    if (!this.choices.length) return "So far the page knows the way. Load Fable to go on, or step back.";
+    return `${number.format(this.ids.length)} tokens in, ${number.format(this.size)} probabilities out.`;
+  }
+
+  widget() {
+    const { fable } = this.loader, rest = 1 - this.choices.reduce((sum, { share }) => sum + share, 0);
+    const longest = Math.max(rest, ...this.choices.map(({ share }) => share));
+    const bar = (share) => html`<span class="lane"><span class="bar" style="width: ${(100 * share / longest).toFixed(2)}%"></span></span>`;
+    const stuck = !this.choices.length;
+    return html`
+      ${fable ? html`<label class="label" for="prompt">The prompt: type your own</label>
+        <input id="prompt" type="text" maxlength=${LONGEST} spellcheck="false" autocapitalize="off" autocomplete="off"
+          .value=${this.prompt} @input=${(e) => this.onType(e.target.value)}>` : nothing}
+      <p class="label">The text so far</p>
+      <p class="text">${this.prompt}${this.history.map(({ id, by }, i) => html`<bdi class="new ${by === "dice" ? "dice" : ""} ${
+        i === this.history.length - 1 ? "newest" : ""}">${this.textOf(id)}</bdi>`)}${stuck ? nothing : html`<span class="gap">?</span>`}</p>
+      <p class="state">${this.state()}</p>
+      <div class="choices" role="group" aria-label="What may come next: pick one" aria-busy=${Boolean(this.busy)}>
+        ${this.choices.map(({ id, share }) => html`
+          <button type="button" class="choice" @click=${() => this.pick(id, "you")} aria-label="${this.name(id)}, ${percent(share)}">
+            <bdi class="token">${this.name(id)}</bdi>${bar(share)}<span class="share">${percent(share)}</span></button>`)}
+        ${stuck ? nothing : html`<div class="choice others"><span class="token">${number.format(this.size - this.choices.length)} others</span
+          >${bar(rest)}<span class="share">${percent(rest)}</span></div>`}
+      </div>
+      <div class="buttons">
+        <button type="button" ?disabled=${stuck} @click=${this.onLikeliest}>Take the likeliest</button>
+        <button type="button" ?disabled=${stuck} @click=${this.onDice}>Roll the dice</button>
+        <button type="button" class="back" ?disabled=${!this.picked.length} @click=${this.onBack}>Step back</button>
+        <button type="button" ?disabled=${!this.picked.length} @click=${this.onAgain}>Start again</button>
+      </div>
+      ${fable ? nothing : html`<p class="label">Until Fable is loaded, the dice choose among the five.</p>`}
+      ${this.loader.button("go on, and to type your own prompt")}`;
+  }
+
+  table() {
+    if (!this.choices) return null;
+    return {
+      columns: ["What may come next", "Probability"],
+      rows: this.choices.map(({ id, share }) => [this.name(id), percent(share)]),
+    };
+  }
+
+  static styles = [TinyElement.styles, loaderStyle, css`
+    .label { display: block; color: var(--tl-muted); font-size: 0.8125rem; }
+    input[type="text"] { display: block; width: 100%; margin: 0.25rem 0 0.8rem; padding: 0.5rem 0.75rem; border: 1px solid var(--tl-edge); border-radius: 8px; background: var(--tl-paper); font-family: var(--tl-mono); font-size: max(1rem, 16px); }
+    .text { min-height: 3.6rem; margin: 0.15rem 0 0.3rem; font-family: var(--tl-mono); font-size: 1rem; line-height: 1.75; white-space: pre-wrap; overflow-wrap: anywhere; }
+    .new { padding: 0.1rem 0; border-bottom: 2px solid ${unsafeCSS(COLORS.token)}; }
+    .new.dice { border-bottom-style: dashed; }
+    .newest { background: color-mix(in srgb, ${unsafeCSS(COLORS.token)} 16%, var(--tl-raised)); }
+    .gap { margin-left: 0.35rem; padding: 0 0.35rem; border-radius: 4px; background: color-mix(in srgb, ${unsafeCSS(COLORS.chosen)} 18%, var(--tl-raised)); }
+    .state { min-height: 1.45em; color: var(--tl-soft); }
+    .choices { min-height: 13.2rem; margin: 0.6rem 0; }
+    .choice { display: grid; grid-template-columns: 6.2rem minmax(0, 1fr) 3.2rem; align-items: center; gap: 0.7rem; width: 100%; min-height: 2rem; margin: 0 0 0.2rem; padding: 0.1rem 0.7rem; border: 1px solid var(--tl-line); border-radius: 8px; text-align: left; }
+    button.choice:hover .bar { background: var(--tl-accent); }
+    .others { border-color: transparent; color: var(--tl-soft); }
+    .token { overflow: hidden; font-family: var(--tl-mono); text-overflow: ellipsis; white-space: pre; }
+    .others .token { font-family: var(--tl-sans); font-size: 0.8125rem; }
+    .lane { height: 0.8rem; }
+    .bar { display: block; height: 100%; border-radius: 0 3px 3px 0; background: ${unsafeCSS(COLORS.chosen)}; }
+    .choice ~ .choice .bar { background: ${unsafeCSS(COLORS.token)}; }
+    .choice ~ .others .bar { background: ${unsafeCSS(COLORS.other)}; }
+    .share { text-align: right; font-variant-numeric: tabular-nums; }
+    .buttons { display: flex; flex-wrap: wrap; gap: 0.4rem; margin: 0.6rem 0; }
+    @media (pointer: coarse) { .choice { min-height: 2.5rem; } .choices { min-height: 16.2rem; } }
+    @container (max-width: 30rem) { .choice { grid-template-columns: 5.2rem minmax(0, 1fr) 2.8rem; gap: 0.4rem; padding-inline: 0.5rem; } }
+  `];
+}
+
+define("tl-loop", Loop);
