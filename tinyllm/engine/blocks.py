@@ -27,7 +27,7 @@ class BlockPool:
         self.names: dict[int, bytes] = {}
         self.on_reuse: Callable[[int, bytes], None] = lambda block, name: None
         self.fenced: deque[tuple[int, list[int]]] = deque()  # (last step that may touch them, blocks)
-        self.steps_done = -1
+        self.steps_done = 0
 
     def allocate(self, n: int) -> list[int]:
         """Take n idle blocks, forgetting what they held. The caller has looked that there are as many."""
