@@ -86,7 +86,7 @@ def page(root, scripts, prompts):
              "texts": TEXTS, "prompts": prompts, "tokens": TOKENS, "noise": [[str(s), i] for s, i in NOISE],
              "sampling": [s | {"seed": str(s["seed"])} for s in SAMPLING]}
     command = [*node_and_npm()[0], str(root / "tests/fable_page.mjs")]
-    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     print(f"\n[fable.js] {answer['speed']:.0f} tokens/s in Node")

@@ -308,7 +308,7 @@ export class Attention extends TinyElement {
     .matrix svg { display: block; touch-action: pan-x pan-y; cursor: crosshair; }
     .cells { fill: var(--hot); }
     .frame { fill: none; stroke: var(--tl-line); }
-    .hidden { fill: var(--tl-tint); }
+    .hidden { fill: color-mix(in srgb, var(--tl-ink) 6%, transparent); }
     .stair { fill: none; stroke: var(--tl-edge); stroke-dasharray: 3 3; }
     .row { fill: none; stroke: var(--asks); stroke-width: 1.5; }
     .cell { fill: none; stroke: var(--tl-ink); stroke-width: 1.5; }
