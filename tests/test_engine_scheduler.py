@@ -1,0 +1,389 @@
+"""Pool, prefix cache and scheduler together: every invariant after every operation, whatever the order."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
+
+from tinyllm.engine.core import EngineCore, Request
+from tinyllm.engine.params import SamplingParams
+from tinyllm.engine.scheduler import Scheduler
+
+EOS = 0
+
+
+def next_token(tokens):
+    """A made-up language model: a pure function of all tokens before; sometimes it ends the text."""
+    return int(sum((i + 3) * t for i, t in enumerate(tokens)) + len(tokens)) % 23
+
+
+def truth(request):
+    """What the request must say, computed alone."""
+    tokens = list(request.prompt_token_ids)
+    for _ in range(request.params.max_tokens):
+        tokens.append(next_token(tokens))
+        if tokens[-1] in request.stop_token_ids:
+            break
+    return tokens[len(request.prompt_token_ids) :]
+
+
+class CheckingExecutor:
+    """Writes tokens into the slots of an imaginary cache, and reads them back as attention would."""
+
+    def __init__(self, num_blocks, block_size, num_rows, max_len):
+        self.size, self.cache = block_size, {}
+        self.tokens = np.full((num_rows, max_len), -1)
+        self.tables = np.zeros((num_rows, -(-max_len // block_size)), int)
+        self.filled = np.zeros(num_rows, int)  # entries of each table that have been sent
+        self.results, self.step, self.num_blocks = [], 0, num_blocks
+
+    def submit(self, plan):
+        assert plan.step > self.step and len(plan.rows) and (plan.counts >= 1).all()
+        assert len(set(plan.rows.tolist())) == len(plan.rows)
+        assert (np.diff(plan.counts > 1) >= 0).all(), "rows with one token come first"
+        self.step = plan.step
+        for new in plan.admissions:
+            self.tokens[new.row] = -1
+            self.tokens[new.row, : len(new.token_ids)] = new.token_ids
+            self.filled[new.row] = 0
+        if plan.new_blocks is not None:
+            for row, column, block in zip(*(a.tolist() for a in plan.new_blocks), strict=True):
+                assert column == self.filled[row], "tables grow by one entry after the other"
+                assert 1 <= block <= self.num_blocks
+                self.tables[row, column], self.filled[row] = block, column + 1
+        self.write(plan)
+        self.results.append(np.array(self.read(plan), dtype=int))
+
+    def write(self, plan):
+        written = {}
+        for row, start, count in zip(plan.rows.tolist(), plan.starts.tolist(), plan.counts.tolist(), strict=True):
+            for p in range(start, start + count):
+                assert p // self.size < self.filled[row], "a token without a block"
+                slot = (int(self.tables[row, p // self.size]), p % self.size)
+                assert slot not in written, f"rows {written[slot]} and {row} write the same slot"
+                written[slot] = row
+                assert self.tokens[row, p] >= 0, "a token is read before it was sampled"
+                self.cache[slot] = self.tokens[row, : p + 1].tolist()
+
+    def read(self, plan):
+        sampled = []
+        for row, start, count, samples in zip(plan.rows, plan.starts, plan.counts, plan.samples, strict=True):
+            end = start + count
+            past = self.tokens[row, :end].tolist()
+            for p in range(end):  # keys and values of the whole past must be there, and be its own
+                slot = (int(self.tables[row, p // self.size]), p % self.size)
+                assert self.cache.get(slot) == past[: p + 1], f"row {row} finds another text at position {p}"
+            if samples:
+                sampled.append(next_token(past))
+                self.tokens[row, end] = sampled[-1]
+        return sampled
+
+    def collect(self):
+        return self.results.pop(0)
+
+
+def check_blocks(scheduler):
+    """Invariants 1, 2 and 6: every block is accounted for, exactly once."""
+    home, pool = scheduler.home, scheduler.home.pool
+    held = Counter()
+    for request in scheduler.queue.running:
+        blocks = home.tables.table[request.row, : home.tables.length[request.row]].tolist()
+        assert len(set(blocks)) == len(blocks)
+        held.update(blocks)
+    for _, blocks in pool.fenced:
+        held.update(blocks)
+    assert 0 not in held and 0 not in pool.idle
+    assert [held[b] for b in range(pool.num_blocks + 1)] == pool.counts
+    assert {b for b in range(1, pool.num_blocks + 1) if not pool.counts[b]} == set(pool.idle)
+    if home.cache:
+        assert {block: name for name, block in home.cache.blocks.items()} == pool.names
+    running = [r.row for r in scheduler.queue.running]
+    assert sorted(running + home.rows.free) == list(range(len(home.rows.requests)))
+    assert [scheduler.queue.key(r) for r in scheduler.queue.running] == sorted(
+        scheduler.queue.key(r) for r in scheduler.queue.running
+    )
+
+
+class EngineMachine(RuleBasedStateMachine):
+    """Requests come, are aborted, and steps are taken, with little memory, in every setting."""
+
+    requests = Bundle("requests")
+
+    def __init__(self):
+        super().__init__()
+        self.core, self.all = None, []
+
+    @precondition(lambda self: self.core is None)
+    @rule(
+        blocks=st.integers(1, 14),
+        size=st.sampled_from([1, 2, 4]),
+        rows=st.integers(1, 4),
+        budget=st.integers(0, 12),
+        depth=st.integers(0, 2),
+        caching=st.booleans(),
+        chunked=st.booleans(),
+        policy=st.sampled_from(["fcfs", "priority"]),
+    )
+    def start(self, blocks, size, rows, budget, depth, caching, chunked, policy):
+        budget = rows + budget if chunked else 40
+        self.scheduler = Scheduler(
+            blocks,
+            size,
+            max_num_seqs=rows,
+            max_num_batched_tokens=budget,
+            max_model_len=40,
+            policy=policy,
+            enable_prefix_caching=caching,
+            enable_chunked_prefill=chunked,
+        )
+        self.budget, self.capacity = budget, blocks * size
+        self.core = EngineCore(self.scheduler, CheckingExecutor(blocks, size, rows, 40), depth)
+
+    @precondition(lambda self: self.core is not None)
+    @rule(
+        target=requests,
+        length=st.integers(1, 20),
+        kind=st.integers(0, 2),
+        wanted=st.integers(1, 12),
+        n=st.integers(1, 3),
+        priority=st.integers(0, 2),
+        salt=st.sampled_from([None, "a"]),
+    )
+    def add(self, length, kind, wanted, n, priority, salt):
+        prompt = [1 + (7 * kind * (i > 5) + i) % 22 for i in range(length)]
+        family = []
+        for _ in range(n):
+            params = SamplingParams(max_tokens=wanted)
+            family.append(
+                Request("r", prompt, params, stop_token_ids=frozenset({EOS}), priority=priority, salt=salt,
+                        siblings=family)
+            )  # fmt: skip
+        for request in family:
+            if length + wanted - 1 > self.capacity:
+                with pytest.raises(ValueError, match="KV cache has room for"):
+                    self.core.add(request)
+                request.finish_reason = "refused"
+            else:
+                self.core.add(request)
+                self.all.append(request)
+        return family[-1]
+
+    @precondition(lambda self: self.core is not None)
+    @rule(times=st.integers(1, 6))
+    def step(self, times):
+        for _ in range(times):
+            self.core.step()
+            assert all(plan.counts.sum() <= self.budget for plan in self.core.in_flight)
+            check_blocks(self.scheduler)
+
+    @rule(request=consumes(requests))
+    def abort(self, request):
+        self.core.abort(request)
+
+    @invariant()
+    def blocks_are_conserved(self):
+        if self.core is not None:
+            check_blocks(self.scheduler)
+
+    def teardown(self):
+        if self.core is None:
+            return
+        for _ in range(4000):
+            if not self.core.busy and all(r.finish_reason for r in self.all):
+                break
+            self.core.step()
+        assert all(r.finish_reason for r in self.all), "somebody waits for ever"
+        check_blocks(self.scheduler)
+        pool = self.scheduler.home.pool
+        assert len(pool.idle) == pool.num_blocks and not pool.fenced
+        for request in self.all:
+            expected = truth(request)
+            if request.finish_reason == "abort":
+                assert request.output_token_ids == expected[: len(request.output_token_ids)]
+            else:
+                assert request.output_token_ids == expected
+                assert request.finish_reason == ("stop" if expected[-1] == EOS else "length")
+
+
+EngineMachine.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestEngineMachine = EngineMachine.TestCase
+
+
+def run(requests, depth=0, **options):
+    settings = {"num_blocks": 64, "block_size": 4, "max_num_seqs": 8, "max_num_batched_tokens": 64}
+    settings.update(max_model_len=128, **options)
+    scheduler = Scheduler(**settings)
+    executor = CheckingExecutor(
+        settings["num_blocks"], settings["block_size"], settings["max_num_seqs"], settings["max_model_len"]
+    )
+    core = EngineCore(scheduler, executor, depth)
+    for request in requests:
+        core.add(request)
+    for _ in range(20_000):
+        if not core.busy and all(r.finish_reason for r in requests):
+            break
+        core.step()
+    assert len(scheduler.home.pool.idle) == scheduler.home.pool.num_blocks
+    return scheduler
+
+
+def ask(prompt, max_tokens=6, **fields):
+    return Request("r", list(prompt), SamplingParams(max_tokens=max_tokens), **fields)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_a_pool_of_one_block_serves_one_request_after_the_other(depth):
+    requests = [ask([i + 1, i + 2], 3) for i in range(5)]
+    run(requests, depth, num_blocks=1)
+    assert all(r.output_token_ids == truth(r) for r in requests)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_a_prompt_found_whole_still_computes_its_last_token(depth):
+    first, again = ask(range(1, 13)), ask(range(1, 13))
+    scheduler = run([first], depth)
+    scheduler.add(again)
+    plan = scheduler.schedule()
+    assert plan.counts.tolist() == [4] and plan.starts.tolist() == [8]  # blocks of 4: 11 tokens may be shared
+    assert again.num_cached_tokens == 8
+
+
+def test_other_salts_never_share():
+    scheduler = run([ask(range(1, 13), salt="alice")])
+    for salt, cached in (("bob", 0), (None, 0), ("alice", 8)):
+        other = ask(range(1, 13), salt=salt)
+        scheduler.add(other)
+        scheduler.schedule()
+        assert other.num_cached_tokens == cached
+
+
+@pytest.mark.parametrize("caching", [True, False])
+def test_siblings_share_the_full_blocks_of_their_prompt(caching):
+    family = []
+    family += [ask(range(1, 15), siblings=family) for _ in range(3)]
+    scheduler = Scheduler(64, 4, max_num_seqs=8, max_num_batched_tokens=64, enable_prefix_caching=caching)
+    for request in family:
+        scheduler.add(request)
+    plan = scheduler.schedule()
+    assert sorted(plan.counts.tolist()) == [2, 2, 14]
+    assert sorted(scheduler.home.pool.counts, reverse=True)[:4] == [3, 3, 3, 1]
+
+
+def test_preempted_requests_return_to_what_they_had_computed():
+    requests = [ask(range(i, 12 + i), 20) for i in range(1, 5)]
+    scheduler = run(requests, num_blocks=20)
+    assert scheduler.num_preemptions > 0 and scheduler.home.cache.hits > 0
+    assert all(r.output_token_ids == truth(r) for r in requests)
+
+
+def test_the_last_to_come_gives_way_and_the_lowest_priority_before_that():
+    for policy, order in (("fcfs", [0, 1]), ("priority", [1, 0])):
+        requests = [ask([1] * 8, 20, priority=1), ask([2] * 8, 20, priority=0)]
+        scheduler = run(requests, num_blocks=8, policy=policy, enable_prefix_caching=False)
+        assert scheduler.num_preemptions > 0
+        assert requests[order[0]].num_preemptions == 0 < requests[order[1]].num_preemptions
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("when", range(9))
+def test_an_abort_at_any_step_leaves_no_trace(depth, when):
+    scheduler = Scheduler(12, 4, max_num_seqs=4, max_num_batched_tokens=8, max_model_len=40)
+    core = EngineCore(scheduler, CheckingExecutor(12, 4, 4, 40), depth)
+    requests = [ask(range(i, 11 + i), 9) for i in (1, 1, 5)]
+    for request in requests:
+        core.add(request)
+    for _ in range(when):
+        core.step()
+    for request in requests[:2]:
+        core.abort(request)
+        core.abort(request)
+        check_blocks(scheduler)
+    while requests[2].finish_reason is None or core.busy:
+        core.step()
+        check_blocks(scheduler)
+    assert requests[2].output_token_ids == truth(requests[2])
+    assert len(scheduler.home.pool.idle) == 12
+
+
+def test_a_request_that_can_never_fit_is_refused_and_blocks_nobody():
+    scheduler = Scheduler(3, 4, max_num_seqs=2, max_num_batched_tokens=8, max_model_len=64)
+    with pytest.raises(ValueError, match=r"prompt has 10 tokens and max_tokens is 4.*room for 12"):
+        scheduler.add(ask(range(10), 4))
+    with pytest.raises(ValueError, match="max_model_len is 64"):
+        scheduler.add(ask(range(60), 5))
+    with pytest.raises(ValueError, match="empty"):
+        scheduler.add(ask([], 5))
+    scheduler.add(ask(range(10), 3))  # the last token is never computed: 12 places are enough
+    assert scheduler.schedule() is not None
+
+
+def test_sequences_need_a_budget_and_the_refusal_says_which():
+    with pytest.raises(ValueError, match="max_num_batched_tokens is 8 but must be at least max_num_seqs, 16"):
+        Scheduler(8, max_num_seqs=16, max_num_batched_tokens=8)
+    with pytest.raises(ValueError, match="without chunked prefill"):
+        Scheduler(8, max_num_seqs=4, max_num_batched_tokens=64, max_model_len=128, enable_chunked_prefill=False)
+
+
+def test_decoders_never_wait_for_a_long_prompt():
+    scheduler = Scheduler(100, 4, max_num_seqs=4, max_num_batched_tokens=8, max_model_len=200)
+    core = EngineCore(scheduler, CheckingExecutor(100, 4, 4, 200))
+    decoder, long = ask([1, 2], 30), ask([3] * 100, 3)
+    decoder.stop_token_ids = frozenset()
+    core.add(decoder)
+    core.step()
+    core.add(long)
+    while long.finish_reason is None:
+        before = len(decoder.output_token_ids)
+        core.step()
+        assert len(decoder.output_token_ids) == before + 1
+
+
+def test_thousands_of_requests_pass_through_a_few_rows():
+    requests = [ask([1 + i % 20] * (1 + i % 9), 1 + i % 3) for i in range(3000)]
+    run(requests, depth=1, num_blocks=200, max_num_seqs=64)
+    assert all(r.output_token_ids == truth(r) for r in requests)
+
+
+def test_bookkeeping_imports_without_torch():
+    import subprocess
+    import sys
+
+    code = "import sys; sys.modules['torch'] = None; import tinyllm.engine.scheduler"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_what_a_step_of_bookkeeping_costs(capsys):
+    """Printed, not asserted: a busy machine is no bug."""
+    import time
+
+    class Seven:
+        def __init__(self):
+            self.sizes = []
+
+        def submit(self, plan):
+            self.sizes.append(int(plan.samples.sum()))
+
+        def collect(self):
+            return np.full(self.sizes.pop(0), 7)
+
+    figures = []
+    for n in (64, 256):
+        scheduler = Scheduler(n * 20, max_num_seqs=n, max_num_batched_tokens=8192, max_model_len=512)
+        core = EngineCore(scheduler, Seven())
+        for i in range(n):
+            core.add(ask(range(i, i + 40 + i % 16), 250, stop_token_ids=frozenset({0, 1})))
+        while scheduler.queue.waiting:
+            core.step()
+        times = []
+        for _ in range(200):
+            start = time.perf_counter()
+            assert len(core.step()) == n
+            times.append(time.perf_counter() - start)
+        figures.append(f"{n} requests: {np.median(times) * 1e6:.0f} us")
+    with capsys.disabled():
+        print("\nbookkeeping of a decode step:", ", ".join(figures))
