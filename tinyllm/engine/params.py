@@ -51,7 +51,7 @@ def token_id_tuple(name, value):
     return tuple(dict.fromkeys(whole_number(f"each of {name}", item, 0, None, way_out) for item in value))
 
 # %% ../../nbs/w02_sampling_parameters.ipynb #04ca01ab
-LATER = ("n", "presence_penalty", "frequency_penalty", "repetition_penalty", "stop",
+LATER = ("presence_penalty", "frequency_penalty", "repetition_penalty", "stop",
          "include_stop_str_in_output", "min_tokens", "logprobs", "prompt_logprobs", "logit_bias",
          "allowed_token_ids", "bad_words")
 NEVER = ("best_of", "use_beam_search", "length_penalty", "early_stopping")
@@ -102,6 +102,7 @@ class SamplingParams:
     max_tokens: int | None = 16
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    n: int = 1
 
     def __post_init__(self):
         for name, value in checked_values(self).items():
@@ -135,6 +136,7 @@ def checked_values(p):
     if not isinstance(p.ignore_eos, bool):
         raise ValueError(f"ignore_eos is {p.ignore_eos!r} but must be True or False")
     return {
+        "n": whole_number("n", p.n, 1, None, "ask for at least one answer"),
         "temperature": temperature,
         "top_k": max(top_k, 0),
         "top_p": real_number("top_p", p.top_p, 0, 1, "use 1 to keep every token", above=True),
