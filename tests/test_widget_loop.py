@@ -67,6 +67,8 @@ def agree_live(page, widget, likeliest, length):
 def test_mouse_picks_and_every_stored_state_is_the_models(open_widget, likeliest, tokenizer):
     _, widget = open_widget()
     agree(widget.evaluate(STATE), likeliest)
+    tint = widget.locator(".gap").evaluate("gap => getComputedStyle(gap).backgroundColor")
+    assert tint != "rgba(0, 0, 0, 0)"  # a colour that is put into a style keeps the space behind it
     for place in (1, 4, 0, 2):
         widget.locator("button.choice").nth(place).click()
         agree(widget.evaluate(STATE), likeliest)

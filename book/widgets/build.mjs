@@ -15,7 +15,8 @@ const squeeze = {
   setup(build) {
     build.onLoad({ filter: /[\\/]book[\\/]widgets[\\/][^\\/]+\.js$/ }, ({ path }) => {
       const flat = readFileSync(path, "utf8").replace(/\n[ \t]+/g, "\n");
-      return { contents: flat.replace(/css`[^`]*`/g, (style) => style.replace(/\s*([{};,])\s*|(:)\s+|\n/g, "$1$2")) };
+      const part = /(\$\{[^}]*\})|\s*([{};,])\s*|(:)\s+|\n/g; // a space after what is put in may be meant
+      return { contents: flat.replace(/css`[^`]*`/g, (style) => style.replace(part, "$1$2$3")) };
     });
   },
 };

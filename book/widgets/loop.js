@@ -187,7 +187,8 @@ class Loop extends TinyElement {
     .choices { min-height: 13.2rem; margin: 0.6rem 0; }
     .choice { display: grid; grid-template-columns: 6.2rem minmax(0, 1fr) 3.2rem; align-items: center; gap: 0.7rem; width: 100%; min-height: 2rem; margin: 0 0 0.2rem; padding: 0.1rem 0.7rem; border: 1px solid var(--tl-line); border-radius: 8px; text-align: left; }
     button.choice:hover .bar { background: var(--tl-accent); }
-    .others { border-color: transparent; color: var(--tl-soft); }
+    button.choice { border-color: var(--tl-edge); }
+    .others { color: var(--tl-soft); border-color: transparent; }
     .token { overflow: hidden; font-family: var(--tl-mono); text-overflow: ellipsis; white-space: pre; }
     .others .token { font-family: var(--tl-sans); font-size: 0.8125rem; }
     .lane { height: 0.8rem; }
@@ -196,6 +197,7 @@ class Loop extends TinyElement {
     .choice ~ .others .bar { background: ${unsafeCSS(COLORS.other)}; }
     .share { text-align: right; font-variant-numeric: tabular-nums; }
     .buttons { display: flex; flex-wrap: wrap; gap: 0.4rem; margin: 0.6rem 0; }
+    .buttons + .label { margin-bottom: 0.4rem; }
     @media (pointer: coarse) { .choice { min-height: 2.5rem; } .choices { min-height: 16.2rem; } }
     @container (max-width: 30rem) { .choice { grid-template-columns: 5.2rem minmax(0, 1fr) 2.8rem; gap: 0.4rem; padding-inline: 0.5rem; } }
   `];
