@@ -3,6 +3,7 @@ import "./sampler.js";
 import "./loop.js";
 import "./tokenizer.js";
 import "./attention.js";
+import "./shapes.js";
 import "./embeddings.js";
 import "./rope.js";
 
