@@ -60,6 +60,15 @@ class Tokenizer extends TinyElement {
     this.step = Math.max(0, this.states.length - 1);
   }
 
+  /** Keep the chosen token in sight where there are more than the list shows. */
+  updated(changed) {
+    super.updated(changed);
+    const list = this.renderRoot.querySelector(".tokens"), token = list?.querySelector('[aria-selected="true"]');
+    if (!token || list.scrollHeight <= list.clientHeight || !(changed.has("chosen") || changed.has("text"))) return;
+    const above = token.offsetTop - list.offsetTop, below = above + token.offsetHeight - list.clientHeight;
+    list.scrollTop = Math.min(Math.max(list.scrollTop, below + 6), above - 6);
+  }
+
   stepsOf(word) {
     word.steps ??= word.special ? [{ ids: [this.bpe.specials.get(word.text)] }] : this.bpe.steps(word.text);
     return word.steps;
@@ -258,7 +267,7 @@ class Tokenizer extends TinyElement {
     .counts dd { margin: 0; font-size: 1.25rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
     .counts .main dd { color: var(--tl-accent); font-weight: 650; }
     .empty { margin: 1rem 0; color: var(--tl-muted); }
-    .tokens { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 0.45rem 2px; max-height: 19rem; margin: 0 -0.3rem; padding: 0.3rem; overflow-y: auto; scrollbar-width: thin; }
+    .tokens { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 0.45rem 2px; max-height: 24rem; margin: 0 -0.3rem; padding: 0.3rem; overflow-y: auto; scrollbar-width: thin; }
     .gap { margin-right: 0.4rem; }
     .line { flex-basis: 100%; }
     .token { display: inline-flex; flex-direction: column; align-items: center; cursor: pointer; border-radius: 6px; touch-action: manipulation; -webkit-tap-highlight-color: transparent; }
