@@ -37,10 +37,10 @@ def resolve(chapters: list[Chapter], book: Book, problems: list[str]) -> list[Ch
             chapter = replace(chapter, number=str(count))
         numbering = Numbering(chapter, book.number_depth, targets, problems)
         numbered.append(replace(chapter, blocks=numbering.walk(chapter.blocks)))
-    known = known_keys(book)
+    known, names = known_keys(book), {}
     resolved = []
     for chapter in numbered:
-        pointing = Pointing(chapter, numbered, targets, known, book, problems)
+        pointing = Pointing(chapter, numbered, targets, known, book, problems, names)
         blocks = pointing.walk(chapter.blocks)
         pointing.check_anchors(blocks)
         resolved.append(
@@ -186,8 +186,9 @@ def trimmed(inlines: list) -> bool:
 class Pointing(Placed):
     """Replaces what points by links that are known to lead somewhere."""
 
-    def __init__(self, chapter, chapters, targets, known_keys, book, problems):
+    def __init__(self, chapter, chapters, targets, known_keys, book, problems, names):
         super().__init__(chapter, problems)
+        self.names = names  # the identifiers of chapters that links lead to, found once
         self.targets, self.known_keys, self.book = targets, known_keys, book
         self.pages = {c.path: c for c in chapters}
         self.cited: set[str] = set()
@@ -255,9 +256,14 @@ class Pointing(Placed):
             self.problem(f"the link to {file} leads nowhere: that file {what}", file)
             return url
         other = self.pages[path]
-        if name and name not in identifiers(other.blocks):
+        if name and name not in self.names_in(other):
             self.problem(f"the link to {url} leads nowhere: {other.source} has no #{name}", url)
         return self.href(other, name)
+
+    def names_in(self, other: Chapter) -> set[str]:
+        if other.path not in self.names:
+            self.names[other.path] = identifiers(other.blocks)
+        return self.names[other.path]
 
     def check_anchors(self, blocks: list) -> None:
         names = identifiers(blocks)
@@ -284,25 +290,25 @@ def relative(page: str, start: str) -> str:
     return Path(os.path.relpath(page, Path(start).parent)).as_posix()
 
 
+# in which place of an element its attributes stand
+ATTRIBUTES = {
+    "Header": 1, "Div": 0, "Span": 0, "Figure": 0, "Table": 0, "CodeBlock": 0, "Code": 0, "Link": 0, "Image": 0,
+}  # fmt: skip
+
+
 def identifiers(node) -> set[str]:
     """Every identifier in a tree that a link can lead to."""
-    if isinstance(node, list):
-        return set().union(*map(identifiers, node))
-    if not isinstance(node, dict) or "c" not in node:
-        return set()
-    places = {
-        "Header": 1,
-        "Div": 0,
-        "Span": 0,
-        "Figure": 0,
-        "Table": 0,
-        "CodeBlock": 0,
-        "Code": 0,
-        "Link": 0,
-        "Image": 0,
-    }
-    own = {node["c"][places[node["t"]]][0]} - {""} if node["t"] in places else set()
-    return own | identifiers(node["c"])
+    found, left = set(), [node]
+    while left:
+        node = left.pop()
+        if isinstance(node, list):
+            left += [item for item in node if isinstance(item, (list, dict))]
+        elif "c" in node:
+            if node["t"] in ATTRIBUTES:
+                found.add(node["c"][ATTRIBUTES[node["t"]]][0])
+            if isinstance(node["c"], (list, dict)):
+                left.append(node["c"])
+    return found - {""}
 
 
 # Citations
