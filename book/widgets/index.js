@@ -3,8 +3,8 @@ import "./sampler.js";
 import "./loop.js";
 import "./tokenizer.js";
 import "./attention.js";
-import "./shapes.js";
 import "./embeddings.js";
+import "./heads.js";
 import "./rope.js";
 
 import * as fable from "./fable.js";
