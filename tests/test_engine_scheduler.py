@@ -55,7 +55,8 @@ class CheckingExecutor:
                 assert 1 <= block <= self.num_blocks
                 self.tables[row, column], self.filled[row] = block, column + 1
         self.write(plan)
-        self.results.append(np.array(self.read(plan), dtype=int))
+        touched = {int(b) for row in plan.rows for b in self.tables[row, : self.filled[row]]}
+        self.results.append((np.array(self.read(plan), dtype=int), touched))
 
     def write(self, plan):
         written = {}
@@ -82,11 +83,11 @@ class CheckingExecutor:
         return sampled
 
     def collect(self):
-        return self.results.pop(0)
+        return self.results.pop(0)[0]
 
 
-def check_blocks(scheduler):
-    """Invariants 1, 2 and 6: every block is accounted for, exactly once."""
+def check_blocks(scheduler, executor=None):
+    """Invariants 1, 2 and 6: every block is accounted for, exactly once; none is idle while a step may touch it."""
     home, pool = scheduler.home, scheduler.home.pool
     held = Counter()
     for request in scheduler.queue.running:
@@ -98,6 +99,8 @@ def check_blocks(scheduler):
     assert 0 not in held and 0 not in pool.idle
     assert [held[b] for b in range(pool.num_blocks + 1)] == pool.counts
     assert {b for b in range(1, pool.num_blocks + 1) if not pool.counts[b]} == set(pool.idle)
+    for _, touched in executor.results if executor else ():
+        assert not touched & set(pool.idle), "a step under way may still touch an idle block"
     if home.cache:
         assert {block: name for name, block in home.cache.blocks.items()} == pool.names
     running = [r.row for r in scheduler.queue.running]
@@ -177,7 +180,7 @@ class EngineMachine(RuleBasedStateMachine):
         for _ in range(times):
             self.core.step()
             assert all(plan.counts.sum() <= self.budget for plan in self.core.in_flight)
-            check_blocks(self.scheduler)
+            check_blocks(self.scheduler, self.core.executor)
 
     @rule(request=consumes(requests))
     def abort(self, request):
@@ -186,7 +189,7 @@ class EngineMachine(RuleBasedStateMachine):
     @invariant()
     def blocks_are_conserved(self):
         if self.core is not None:
-            check_blocks(self.scheduler)
+            check_blocks(self.scheduler, self.core.executor)
 
     def teardown(self):
         if self.core is None:
@@ -302,7 +305,7 @@ def test_an_abort_at_any_step_leaves_no_trace(depth, when):
     for request in requests[:2]:
         core.abort(request)
         core.abort(request)
-        check_blocks(scheduler)
+        check_blocks(scheduler, core.executor)
     while requests[2].finish_reason is None or core.busy:
         core.step()
         check_blocks(scheduler)
