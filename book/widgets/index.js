@@ -1,9 +1,10 @@
 // Every widget of the book. Each file defines its own element.
-import "./sampler.js";
 import "./loop.js";
 import "./tokenizer.js";
-import "./attention.js";
 import "./embeddings.js";
+import "./shapes.js";
+import "./sampler.js";
+import "./attention.js";
 import "./heads.js";
 import "./rope.js";
 
