@@ -334,6 +334,28 @@ def test_the_book_prints_the_caption_of_every_figure_and_table(whole):
     assert [caption for caption in captions if unwrapped(caption) not in printed] == []
 
 
+def test_the_glossary_stands_before_the_references_and_names_the_pages_of_its_words(whole):
+    first = next(n for n, page in enumerate(whole.pages) if "The words of this book in plain language" in page)
+    last = next(n for n, page in enumerate(whole.pages) if n > first and "References" in page)
+    glossary = " ".join(whole.pages[first:last])
+    for term in ("byte-pair encoding", "residual stream", "arithmetic intensity", "learning rate"):
+        entry = re.search(rf"{term} [A-Z].*?Chapter \d+, [^.]*?, page (\d+)\.", glossary)
+        assert term in whole.pages[int(entry[1]) - 1], term
+    terms = [item for c in whole.chapters for b in c.blocks if c.name == "glossary" for item in entries_in(b)]
+    assert len(terms) > 90
+    assert [term for term in terms if unwrapped(term) not in unwrapped(glossary)] == []
+
+
+def entries_in(node) -> list[str]:
+    if isinstance(node, list):
+        return [term for item in node for term in entries_in(item)]
+    if not isinstance(node, dict) or "c" not in node:
+        return []
+    if node["t"] == "DefinitionList":
+        return [text_of(term) for term, _ in node["c"]]
+    return entries_in(node["c"])
+
+
 def captions_in(node) -> list[str]:
     """The captions of figures and tables in a tree, up to the first thing that is not plain words."""
     if isinstance(node, list):
