@@ -33,8 +33,8 @@ def truth(request):
 class CheckingExecutor:
     """Writes tokens into the slots of an imaginary cache, and reads them back as attention would."""
 
-    def __init__(self, num_blocks, block_size, num_rows, max_len):
-        self.size, self.cache = block_size, {}
+    def __init__(self, num_blocks, block_size, num_rows, max_len, budget=1000):
+        self.size, self.cache, self.budget = block_size, {}, budget
         self.tokens = np.full((num_rows, max_len), -1)
         self.tables = np.zeros((num_rows, -(-max_len // block_size)), int)
         self.filled = np.zeros(num_rows, int)  # entries of each table that have been sent
@@ -42,7 +42,7 @@ class CheckingExecutor:
 
     def submit(self, plan):
         assert plan.step > self.step and len(plan.rows) and (plan.counts >= 1).all()
-        assert len(set(plan.rows.tolist())) == len(plan.rows)
+        assert len(set(plan.rows.tolist())) == len(plan.rows) and plan.counts.sum() <= self.budget
         assert (np.diff(plan.counts > 1) >= 0).all(), "rows with one token come first"
         self.step = plan.step
         for new in plan.admissions:
@@ -142,8 +142,8 @@ class EngineMachine(RuleBasedStateMachine):
             enable_prefix_caching=caching,
             enable_chunked_prefill=chunked,
         )
-        self.budget, self.capacity = budget, blocks * size
-        self.core = EngineCore(self.scheduler, CheckingExecutor(blocks, size, rows, 40), depth)
+        self.capacity = blocks * size
+        self.core = EngineCore(self.scheduler, CheckingExecutor(blocks, size, rows, 40, budget), depth)
 
     @precondition(lambda self: self.core is not None)
     @rule(
@@ -179,7 +179,6 @@ class EngineMachine(RuleBasedStateMachine):
     def step(self, times):
         for _ in range(times):
             self.core.step()
-            assert all(plan.counts.sum() <= self.budget for plan in self.core.in_flight)
             check_blocks(self.scheduler, self.core.executor)
 
     @rule(request=consumes(requests))
@@ -221,9 +220,8 @@ def run(requests, depth=0, **options):
     settings = {"num_blocks": 64, "block_size": 4, "max_num_seqs": 8, "max_num_batched_tokens": 64}
     settings.update(max_model_len=128, **options)
     scheduler = Scheduler(**settings)
-    executor = CheckingExecutor(
-        settings["num_blocks"], settings["block_size"], settings["max_num_seqs"], settings["max_model_len"]
-    )
+    sizes = (settings[name] for name in ("num_blocks", "block_size", "max_num_seqs", "max_model_len"))
+    executor = CheckingExecutor(*sizes, settings["max_num_batched_tokens"])
     core = EngineCore(scheduler, executor, depth)
     for request in requests:
         core.add(request)
@@ -332,11 +330,11 @@ def test_sequences_need_a_budget_and_the_refusal_says_which():
         Scheduler(8, max_num_seqs=4, max_num_batched_tokens=64, max_model_len=128, enable_chunked_prefill=False)
 
 
-def test_decoders_never_wait_for_a_long_prompt():
-    scheduler = Scheduler(100, 4, max_num_seqs=4, max_num_batched_tokens=8, max_model_len=200)
-    core = EngineCore(scheduler, CheckingExecutor(100, 4, 4, 200))
-    decoder, long = ask([1, 2], 30), ask([3] * 100, 3)
-    decoder.stop_token_ids = frozenset()
+@pytest.mark.parametrize("policy", ["fcfs", "priority"])
+def test_decoders_never_wait_for_a_long_prompt(policy):
+    scheduler = Scheduler(100, 4, max_num_seqs=4, max_num_batched_tokens=8, max_model_len=200, policy=policy)
+    core = EngineCore(scheduler, CheckingExecutor(100, 4, 4, 200, 8))
+    decoder, long = ask([1, 2], 30, priority=1), ask([3] * 100, 3)  # with priorities the long one goes first
     core.add(decoder)
     core.step()
     core.add(long)
