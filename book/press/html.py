@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import re
 import string
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from . import gallery, pandoc, search, weights
+from . import gallery, pandoc, search, source, weights
 from .config import Book, Chapter
 from .pandoc import Walker, element, plain, raw, raw_inline, text_of
 from .refs import relative
@@ -23,6 +24,7 @@ WIDGETS = "assets/widgets.js"  # a script of `make widgets`, on pages that have 
 FINDER = "assets/finder.js"  # another: the search, over the index in the next
 INDEX = "assets/search.js"
 GLOSSARY = "assets/glossary.js"  # shows what a word of the glossary means
+DATA_URI = re.compile(r'src="data:image/svg\+xml;base64,([^"]+)"')
 LIMIT = 500_000  # bytes of one page
 CALLOUTS = {
     "note": "Note",
@@ -57,7 +59,13 @@ class PageWriter(Walker):
         self.exported = self.in_callout = False
 
     def on_RawBlock(self, content):
-        return [element("RawBlock", *content)] if content[0] == "html" else []
+        kind, text = content
+        return [raw(DATA_URI.sub(self.own_file, text))] if kind == "html" else []
+
+    def own_file(self, found: re.Match) -> str:
+        """A drawing that stands within HTML, as a file of its own."""
+        svg = base64.b64decode(found[1]).decode()
+        return f'src="{self.picture(source.store_picture(svg, "image/svg+xml", self.book))[0]}"'
 
     def on_Header(self, content):
         level, (name, classes, pairs), inlines = content
@@ -193,6 +201,19 @@ def picture_size(path: Path) -> str:
     else:
         sizes = {}
     return f' width="{sizes["width"]}" height="{sizes["height"]}"' if len(sizes) == 2 else ""
+
+
+def picture_bytes(path: Path) -> bytes:
+    """A picture as it is shown: a drawing of matplotlib without what only programs read, to 0.01 points."""
+    content = path.read_bytes()
+    if path.suffix != ".svg" or b'<g id="figure_1">' not in content:
+        return content
+    svg = content.decode()
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<!DOCTYPE.*?>|<\?xml.*?\?>", "", svg, flags=re.S)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    places = r'\s(?:d|x|y)="[^"]*"|translate\([^)]*\)'
+    svg = re.sub(places, lambda m: re.sub(r"-?\d+\.\d{3,}", lambda n: f"{float(n[0]):.2f}", m[0]), svg)
+    return re.sub(r">\s+<", "><", re.sub(r"\s+", " ", svg)).strip().encode()
 
 
 def shown_in_html(options: dict) -> bool:
@@ -361,7 +382,7 @@ def build(book: Book, chapters: list[Chapter], chosen: list[Chapter], problems: 
         if len(page) > LIMIT:
             problems.append(f"{chapter.source}: its page has {len(page):,} bytes, the limit is {LIMIT:,}")
         files[chapter.page] = page
-        files |= {name: Path(source).read_bytes() for name, source in body.pictures}
+        files |= {name: picture_bytes(Path(file)) for name, file in body.pictures}
         if weights.USES in body.html and weights.PLACE not in files:
             files |= weights.assets(book.root / "tinyllm" / "models" / "fable", book.cache)
     if bundle.exists() and len(chosen) == len(chapters):
