@@ -65,6 +65,7 @@ text: $(MARKS)/book-tools ## open every notebook as a percent script in .text/
 
 sync: $(MARKS)/book-tools ## fold edits of .text/ back into nbs/, outputs kept
 	@$(BIN)/jupytext --quiet --sync .text/*.py
+	@$(RUN) press.execute --tidy
 	@$(MAKE) -s export
 
 lab: $(MARKS)/test-tools ## open the notebooks in JupyterLab

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from press.execute import differences, has_code, notebooks, run_all, same_text, same_widget
+from press.execute import differences, has_code, notebooks, run_all, same_text, tidy, same_widget
 
 CEILING = 60.0  # seconds a chapter may take on two cores before we say so; reported, not asserted
 SPINE_LIMIT, ALL_SPINES_LIMIT = 900, 20_000
@@ -69,3 +69,13 @@ def test_the_short_path_stays_short(path):
 
 def test_the_whole_book_reads_in_ninety_minutes():
     assert sum(map(spine_words, CHAPTERS)) < ALL_SPINES_LIMIT
+
+
+def test_tidy_drops_what_editors_leave_and_keeps_outputs(tmp_path):
+    cell = nbformat.v4.new_code_cell("1 + 1", outputs=[nbformat.v4.new_output("stream", name="stdout", text="2")])
+    cell.metadata.update(tags=["timing"], lines_to_next_cell=1)
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata={"toc": {}}), tmp_path / "x.ipynb")
+    assert tidy([tmp_path / "x.ipynb"]) == 0
+    after = nbformat.read(tmp_path / "x.ipynb", as_version=4)
+    assert set(after.metadata) == {"kernelspec", "language_info"}
+    assert after.cells[0].metadata == {"tags": ["timing"]} and after.cells[0].outputs[0].text == "2"

@@ -3,6 +3,7 @@
     python -m press.execute nbs/02_tokens.ipynb ...    run and store
     python -m press.execute --check                    run all, store nothing, exit 1 on a difference
     python -m press.execute --stale                    run and store only notebooks whose code or package changed
+    python -m press.execute --tidy                     run nothing, drop what editors leave in the metadata
 
 A fresh run is compared by meaning: numbers in text to 1e-3 relative, pictures by presence and size
 (their bytes differ between processors), cells tagged `timing` only by the kinds of their outputs.
@@ -20,8 +21,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).resolve().parents[2]
 NBS = ROOT / "nbs"
@@ -50,6 +49,9 @@ class Outcome:
 
 def execute(path: Path, timeout: int = 600) -> Outcome:
     """Run a copy of the notebook in a fresh kernel in its own folder; the file is not touched."""
+    from nbclient import NotebookClient  # not in the tools that only render
+    from nbclient.exceptions import CellExecutionError
+
     start = time.perf_counter()
     notebook = nbformat.read(path, as_version=4)
     for cell in code_cells(notebook):
@@ -203,13 +205,26 @@ def is_stale(path: Path) -> bool:
     return not seal.exists() or seal.read_text() != fingerprint(path)
 
 
+def tidy(paths) -> int:
+    """Clean notebooks in place; only those that change are written."""
+    for path in paths:
+        before = path.read_text(encoding="utf-8")
+        after = nbformat.writes(clean(nbformat.read(path, as_version=4))) + "\n"
+        if after.strip() != before.strip():
+            path.write_text(after, encoding="utf-8")
+    return 0
+
+
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(prog="press.execute", description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="*", help="default: all of nbs/")
     parser.add_argument("--check", action="store_true", help="compare with the stored outputs, store nothing")
     parser.add_argument("--stale", action="store_true", help="only notebooks whose code or package changed")
+    parser.add_argument("--tidy", action="store_true", help="run nothing, drop what editors leave in the metadata")
     args = parser.parse_args(argv)
     paths = notebooks(args.notebooks)
+    if args.tidy:
+        return tidy(paths)
     if args.stale:
         paths = [p for p in paths if has_code(p) and is_stale(p)]
     failed = 0
