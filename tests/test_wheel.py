@@ -1,5 +1,6 @@
 """The wheel, alone in an empty environment, away from the repository."""
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -79,3 +80,10 @@ def test_example_of_chapter_nine_runs_away_from_the_repository(empty_environment
     result = run(empty_environment, tmp_path, "python", "-c", example[0])
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip()
+
+
+def test_example_of_the_readme_runs_away_from_the_repository(empty_environment, tmp_path):
+    example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
+    result = run(empty_environment, tmp_path, "python", "-c", example)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("Once upon a time") and "The king said" in result.stdout
