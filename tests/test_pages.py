@@ -196,7 +196,8 @@ def test_the_drawer_works_by_keyboard_and_keeps_the_focus(page_factory):
     menu.focus()
     page.keyboard.press("Enter")
     assert menu.get_attribute("aria-expanded") == "true" and page.evaluate(inside)
-    for _ in range(5):
+    page.locator("#shut").focus()
+    for _ in range(3):
         page.keyboard.press("Shift+Tab")
         assert page.evaluate(f"document.activeElement === document.body || {inside}")
     page.keyboard.press("Escape")
@@ -238,6 +239,21 @@ def test_keys_that_turn_pages_leave_typing_alone(page_factory):
     with page.expect_navigation():
         page.keyboard.press("ArrowLeft")
     assert page.url.endswith("nbs/09_full_model.html")
+
+
+def test_keys_typed_into_a_widget_stay_in_it(page_factory):
+    page = page_factory(TOKENS)
+    field = page.locator("tl-tokenizer textarea").first
+    field.fill("a b")
+    field.press("/")
+    field.press("ArrowLeft")
+    field.press("x")
+    assert field.input_value() == "a bx/"
+    button = page.locator("tl-tokenizer button:enabled").last
+    button.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(100)  # a page that is turned would come
+    assert page.url.endswith(TOKENS) and not page.locator(".finder").count()
 
 
 def test_a_figure_is_its_own_address(page_factory):

@@ -38,7 +38,7 @@
     root.classList.toggle("drawer", open);
     menu.setAttribute("aria-expanded", String(open));
     sidebar.inert = narrow.matches && !open;
-    all(".bar, .spread").forEach(function (rest) { rest.inert = open; });
+    all(".skip, .bar, .spread").forEach(function (rest) { rest.inert = open; });
     if (open) (sidebar.querySelector("[aria-current]") || sidebar.querySelector("a")).focus();
   }
   menu.addEventListener("click", function () { drawer(!root.classList.contains("drawer")); });
@@ -191,7 +191,7 @@
     if (finder.length && (event.ctrlKey || event.metaKey) && event.key === "k") { event.preventDefault(); find(); return; }
     // a key that somebody types, or that moves something else, is not for the page
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.composedPath().some(function (e) { return e.matches && e.matches("input, textarea, select, dialog, [contenteditable], [role=slider], [tabindex], .tl-widget"); })) return;
+    if (event.composedPath().some(function (e) { return e.matches && e.matches("input, textarea, select, [contenteditable], [role=slider], [tabindex]"); })) return;
     if (finder.length && event.key === "/") { event.preventDefault(); find(); return; }
     var turn = event.key === "ArrowLeft" ? "prev" : event.key === "ArrowRight" ? "next" : null;
     var link = turn && document.querySelector("link[rel=" + turn + "]");
