@@ -24,8 +24,7 @@ PAGES = [*CHAPTERS, gallery.PAGE]
 SOME = [page for page in CHAPTERS if re.search(r"index|/(01|02|04|10)_|glossary", page)]
 TOKENS, SAMPLING = "nbs/02_tokens.html", "nbs/10_sampling.html"
 LOADED = re.compile(r'<(?:link rel="stylesheet" href|script[^>]* src|img src)="(?!data:)([^"]+)"')
-LIMIT = 500_000  # bytes of a page with what it loads, without the model
-SHARED = "widgets.js"  # has a limit of its own (book/widgets/build.mjs), and is read once for all pages
+LIMIT = 500_000  # bytes of a page with all that it loads, without the model
 
 NOTES = """---
 title: Notes
@@ -91,7 +90,7 @@ def test_a_page_with_all_it_loads_is_under_half_a_megabyte(book_html, name):
         page,
         *((page.parent / urllib.parse.unquote(f)).resolve() for f in LOADED.findall(page.read_text())),
     }
-    sizes = {file.name: file.stat().st_size for file in files if file.name != SHARED}
+    sizes = {file.name: file.stat().st_size for file in files}
     assert sum(sizes.values()) < LIMIT, sizes
 
 

@@ -1,6 +1,7 @@
 """The press, on small books made here and on the real one."""
 
 import html.parser
+import io
 import json
 import re
 import shutil
@@ -8,9 +9,17 @@ import subprocess
 import sys
 import urllib.parse
 
+import matplotlib
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
+import typst
 import yaml
+from PIL import Image
 from press.__main__ import main
+from press.html import picture_bytes
 
 BIBLIOGRAPHY = """
 @book{knuth1984, author = {Knuth, Donald E.}, title = {The {TeX}book}, year = {1984}}
@@ -330,6 +339,27 @@ def test_a_picture_that_is_no_longer_drawn_is_removed(book):
     assert len(list((book.folder / "_book/assets/pictures").iterdir())) == 1
     book(one=[text("None.")])
     assert not list((book.folder / "_book/assets/pictures").iterdir())
+
+
+def test_a_drawing_is_made_smaller_and_looks_the_same(tmp_path):
+    figure, axes = plt.subplots(figsize=(3, 2))
+    axes.plot([0, 1, 3], [0.1, 0.7, 0.2], marker="o")
+    axes.set(title="A title", xlabel="steps")
+    axes.text(0.5, 0.5, "clipped", clip_on=True)
+    figure.savefig(tmp_path / "a.svg")
+    plt.close(figure)
+    (tmp_path / "b.svg").write_bytes(picture_bytes(tmp_path / "a.svg"))
+    before, after = ((tmp_path / n).read_text() for n in ("a.svg", "b.svg"))
+    assert len(after) < 0.75 * len(before) and "metadata" not in after
+
+    def drawn(name):
+        page = f'#set page(width: auto, height: auto, margin: 0pt)\n#image("{name}", width: 400pt)'
+        (tmp_path / "page.typ").write_text(page)
+        picture = typst.compile(tmp_path / "page.typ", format="png", ppi=144)
+        return np.asarray(Image.open(io.BytesIO(picture)).convert("L")).astype(int)
+
+    different = np.abs(drawn("a.svg") - drawn("b.svg")) > 40
+    assert different.mean() < 1e-4, "beyond a few dots on edges"
 
 
 # The real book

@@ -210,7 +210,10 @@ def picture_bytes(path: Path) -> bytes:
         return content
     svg = content.decode()
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<!DOCTYPE.*?>|<\?xml.*?\?>", "", svg, flags=re.S)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg).replace("xlink:href", "href")
+    names: dict[str, str] = {}
+    short = lambda m: m[1] + names.setdefault(m[2], f"a{len(names):x}")  # noqa: E731
+    svg = re.sub(r'(\sid="|href="#|url\(#)([^")]+)', short, svg)
     places = r'\s(?:d|x|y)="[^"]*"|translate\([^)]*\)'
     svg = re.sub(places, lambda m: re.sub(r"-?\d+\.\d{3,}", lambda n: f"{float(n[0]):.2f}", m[0]), svg)
     return re.sub(r">\s+<", "><", re.sub(r"\s+", " ", svg)).strip().encode()
