@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
-from tinyllm.engine.core import EngineCore, Request
+from tinyllm.engine.core import EngineCore, Request, StepResult
 from tinyllm.engine.params import SamplingParams
 from tinyllm.engine.scheduler import Scheduler
 
@@ -83,7 +83,7 @@ class CheckingExecutor:
         return sampled
 
     def collect(self):
-        return self.results.pop(0)[0]
+        return StepResult(self.results.pop(0)[0][:, None])
 
 
 def check_blocks(scheduler, executor=None):
@@ -237,6 +237,40 @@ def ask(prompt, max_tokens=6, **fields):
     return Request("r", list(prompt), SamplingParams(max_tokens=max_tokens), **fields)
 
 
+def test_a_row_may_bring_several_tokens_and_none_beyond_its_end():
+    class Seer(CheckingExecutor):
+        """Brings one to three tokens a row, as if it had guessed them right without computing them."""
+
+        def collect(self):
+            lines = super().collect().tokens[:, 0]
+            plan, counts = self.plan, np.arange(len(lines)) % 3 + 1
+            tokens = np.full((len(lines), 3), -1)
+            for line, at in enumerate(np.flatnonzero(plan.samples)):
+                end = plan.starts[at] + plan.counts[at]
+                past = self.tokens[plan.rows[at], : end + 1].tolist()
+                while len(past) < end + counts[line]:
+                    past.append(next_token(past))
+                tokens[line, : counts[line]] = past[end:]
+                self.tokens[plan.rows[at], end : len(past)] = past[end:]
+            return StepResult(tokens, counts)
+
+        def submit(self, plan):
+            self.plan = plan
+            super().submit(plan)
+
+    requests = [ask([i + 1, i + 5], 5 + i, stop_token_ids=frozenset({EOS})) for i in range(9)]
+    scheduler = Scheduler(64, 4, max_num_seqs=5, max_num_batched_tokens=64, max_model_len=128)
+    core = EngineCore(scheduler, Seer(64, 4, 5, 128))
+    for request in requests:
+        core.add(request)
+    steps, said = 0, 0
+    while outputs := core.step():
+        steps, said = steps + 1, said + sum(len(o.new_token_ids) for o in outputs)
+    assert all(r.output_token_ids == truth(r) for r in requests)
+    assert said == sum(map(len, map(truth, requests))) and steps < said / 5
+    check_blocks(scheduler)
+
+
 @pytest.mark.parametrize("depth", [0, 1, 2])
 def test_a_pool_of_one_block_serves_one_request_after_the_other(depth):
     requests = [ask([i + 1, i + 2], 3) for i in range(5)]
@@ -370,7 +404,7 @@ def test_what_a_step_of_bookkeeping_costs(capsys):
             self.sizes.append(int(plan.samples.sum()))
 
         def collect(self):
-            return np.full(self.sizes.pop(0), 7)
+            return StepResult(np.full((self.sizes.pop(0), 1), 7))
 
     figures = []
     for n in (64, 256):

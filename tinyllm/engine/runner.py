@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .batch import Batch, make_batch
-from .core import Admission, Plan
+from .core import Admission, Plan, StepResult
 from .kv_cache import allocate_cache
 from .sampling import SamplingInputs, sample
 from ..model.transformer import Transformer
@@ -108,9 +108,9 @@ class Runner:
         rows = plan.rows[plan.samples]
         return sample(logits, self.sampling.select(rows, batch.sampled_rows, batch.output_indices))
 
-    def collect(self) -> np.ndarray:
-        """The tokens of the oldest step not collected yet; waits until they are there."""
+    def collect(self) -> StepResult:
+        """What the oldest step not collected yet has brought; waits until it is there."""
         tokens, event = self.results.popleft()
         if event is not None:
             event.synchronize()
-        return tokens.numpy()
+        return StepResult(tokens.numpy()[:, None])

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['Rows', 'last_length', 'share_budget', 'Residents', 'move_in', 'move_out', 'Queue', 'give_blocks', 'admit',
-           'Scheduler', 'refuse_impossible', 'make_plan', 'take_tokens']
+           'Scheduler', 'refuse_impossible', 'make_plan', 'count_tokens', 'take_tokens', 'finish']
 
 # %% ../../nbs/17_chunked_prefill.ipynb #fea14365
 import heapq
@@ -11,7 +11,7 @@ from bisect import insort
 import numpy as np
 
 from .blocks import BlockPool, BlockTables, finish_step, free_blocks
-from .core import Admission, Output, Plan, Request
+from .core import Admission, Output, Plan, Request, StepResult
 from .prefix import PrefixCache, extend_chain
 
 # %% ../../nbs/17_chunked_prefill.ipynb #201d7611
@@ -59,7 +59,7 @@ def last_length(request: Request) -> int:
 def share_budget(rows: Rows, order: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
     """Who computes how many tokens: rows and counts, at least 1 each, at most `budget` together."""
     tokens = rows.num_tokens[order]
-    want = (tokens - rows.num_computed[order]) * (tokens < rows.end[order])
+    want = np.maximum(tokens - rows.num_computed[order], 0) * (tokens < rows.end[order])
     if want.size and want.max() > 1:
         first = np.argsort(want > 1, kind="stable")
         order, want = order[first], want[first]
@@ -274,10 +274,10 @@ class Scheduler:
                 move_out(self.home, request)
                 self.queue.refresh()
 
-    def update(self, plan: Plan, tokens: np.ndarray) -> list[Output]:
-        """Take in the tokens of the oldest plan: one for each row of it that samples."""
+    def update(self, plan: Plan, result: StepResult) -> list[Output]:
+        """Take in what the oldest plan has brought."""
         finish_step(self.home.pool, plan.step)
-        outputs = take_tokens(self.home.rows, plan, tokens)
+        outputs = take_tokens(self.home.rows, plan, result)
         ended = [output.request for output in outputs if output.finish_reason is not None]
         for request in ended:
             move_out(self.home, request)
@@ -321,25 +321,46 @@ def make_plan(home: Residents, step: int, rows, counts, new_counts, admissions) 
         r.num_sent[rows] = tables.length[rows]
     return Plan(step, rows, computed - counts, counts, samples, r.epoch[rows], tuple(admissions), new_blocks)
 
+# %% ../../nbs/17_chunked_prefill.ipynb #97a984f3
+def count_tokens(rows: Rows, where: np.ndarray, tokens: np.ndarray, counts: np.ndarray | None):
+    """How many tokens of each line [n, W] belong to the request, and whether the last of them ends it."""
+    stops = (rows.stop_ids[where][:, None] == tokens[:, :, None]).any(2)
+    if tokens.shape[1] == 1:
+        return np.ones(len(where), np.int64), stops[:, 0]
+    most = np.minimum(tokens.shape[1] if counts is None else counts, rows.end[where] - rows.num_known[where])
+    first = np.where(stops.any(1), stops.argmax(1) + 1, tokens.shape[1] + 1)
+    return np.minimum(first, most), first <= most
+
 # %% ../../nbs/17_chunked_prefill.ipynb #22cd69fe
-def take_tokens(rows: Rows, plan: Plan, tokens: np.ndarray) -> list[Output]:
+def take_tokens(rows: Rows, plan: Plan, result: StepResult) -> list[Output]:
     """Store what was sampled, and see who has ended."""
     at = np.flatnonzero(plan.samples)
-    live = rows.epoch[plan.rows[at]] == plan.epochs[at]
-    where, tokens = plan.rows[at[live]], tokens[live]
+    live = np.flatnonzero(rows.epoch[plan.rows[at]] == plan.epochs[at])
+    at, tokens = at[live], result.tokens[live]
+    where = plan.rows[at]
     known = rows.num_known[where]
-    rows.token_ids[where, known] = tokens
-    rows.num_known[where] = known + 1
-    stopped = (rows.stop_ids[where] == tokens[:, None]).any(1)
-    ended = stopped | (known + 1 >= rows.end[where])
+    counts, stopped = count_tokens(rows, where, tokens, result.counts if result.counts is None
+                                   else result.counts[live])
+    for i in range(tokens.shape[1]):
+        some = slice(None) if result.counts is None else counts > i
+        rows.token_ids[where[some], known[some] + i] = tokens[some, i]
+    rows.num_known[where] = known + counts
+    if result.counts is not None:  # guesses that were right are tokens, the others were never computed
+        rows.num_tokens[where] += counts - 1
+        rows.num_computed[where] -= np.maximum((plan.starts + plan.counts)[at] - (known + counts - 1), 0)
     outputs = []
-    for row, token in zip(where.tolist(), tokens.tolist(), strict=True):
-        request = rows.requests[row]
-        request.output_token_ids.append(token)
-        outputs.append(Output(request, [token], None))
-    for i in np.flatnonzero(ended).tolist():
-        request, token = outputs[i].request, outputs[i].new_token_ids[0]
-        request.finish_reason = "stop" if stopped[i] else "length"
-        request.stop_reason = token if token in request.params.stop_token_ids else None
-        outputs[i] = Output(request, [token], request.finish_reason)
+    for row, count, line in zip(where.tolist(), counts.tolist(), tokens.tolist(), strict=True):
+        request, new = rows.requests[row], line[:count]
+        request.output_token_ids += new
+        outputs.append(Output(request, new, None))
+    for i in np.flatnonzero(stopped | (known + counts >= rows.end[where])).tolist():
+        outputs[i] = finish(outputs[i], bool(stopped[i]))
     return outputs
+
+
+def finish(output: Output, stopped: bool) -> Output:
+    """The request has ended, with a token that stops it or because it has all it may have."""
+    request, token = output.request, output.new_token_ids[-1]
+    request.finish_reason = "stop" if stopped else "length"
+    request.stop_reason = token if stopped and token in request.params.stop_token_ids else None
+    return output._replace(finish_reason=request.finish_reason)
