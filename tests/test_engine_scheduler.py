@@ -1,5 +1,10 @@
-"""Pool, prefix cache and scheduler together: every invariant after every operation, whatever the order."""
+"""Pool, prefix cache and scheduler together: every invariant after every operation, whatever the order.
 
+`TINYLLM_EXAMPLES=20000 pytest tests/test_engine_scheduler.py tests/test_engine_blocks.py` looks longer
+and takes longer ways. Nothing here needs torch.
+"""
+
+import os
 from collections import Counter
 
 import numpy as np
@@ -8,11 +13,19 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
+from tinyllm.engine.blocks import free_blocks
 from tinyllm.engine.core import EngineCore, Request, StepResult
 from tinyllm.engine.params import SamplingParams
-from tinyllm.engine.scheduler import Scheduler
+from tinyllm.engine.scheduler import Scheduler, move_out
 
 EOS = 0
+EXAMPLES = int(os.environ.get("TINYLLM_EXAMPLES", "80"))
+PROFILE = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=30 if EXAMPLES < 1000 else 80,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 
 
 def next_token(tokens):
@@ -39,6 +52,7 @@ class CheckingExecutor:
         self.tables = np.zeros((num_rows, -(-max_len // block_size)), int)
         self.filled = np.zeros(num_rows, int)  # entries of each table that have been sent
         self.results, self.step, self.num_blocks = [], 0, num_blocks
+        self.writer = {}  # of each block: who has begun it
 
     def submit(self, plan):
         assert plan.step > self.step and len(plan.rows) and (plan.counts >= 1).all()
@@ -59,13 +73,16 @@ class CheckingExecutor:
         self.results.append((np.array(self.read(plan), dtype=int), touched))
 
     def write(self, plan):
-        written = {}
-        for row, start, count in zip(plan.rows.tolist(), plan.starts.tolist(), plan.counts.tolist(), strict=True):
+        written, who = {}, zip(plan.rows.tolist(), plan.epochs.tolist(), strict=True)
+        for (row, epoch), start, count in zip(who, plan.starts.tolist(), plan.counts.tolist(), strict=True):
             for p in range(start, start + count):
                 assert p // self.size < self.filled[row], "a token without a block"
                 slot = (int(self.tables[row, p // self.size]), p % self.size)
                 assert slot not in written, f"rows {written[slot]} and {row} write the same slot"
                 written[slot] = row
+                writer = (row, epoch) if slot[1] == 0 else self.writer[slot[0]]
+                assert writer == (row, epoch), f"row {row} goes on in block {slot[0]}, which another began"
+                self.writer[slot[0]] = writer
                 assert self.tokens[row, p] >= 0, "a token is read before it was sampled"
                 self.cache[slot] = self.tokens[row, : p + 1].tolist()
 
@@ -101,7 +118,12 @@ def check_blocks(scheduler, executor=None):
     assert {b for b in range(1, pool.num_blocks + 1) if not pool.counts[b]} == set(pool.idle)
     for _, touched in executor.results if executor else ():
         assert not touched & set(pool.idle), "a step under way may still touch an idle block"
+    for request in scheduler.queue.running:  # only full blocks are shared
+        row = request.row
+        own = home.tables.table[row, home.rows.num_computed[row] // home.block_size : home.tables.length[row]]
+        assert all(pool.counts[block] == 1 for block in own.tolist()), "a block is shared before it is full"
     if home.cache:
+        assert home.cache.hits <= home.cache.queries
         assert {block: name for name, block in home.cache.blocks.items()} == pool.names
     running = [r.row for r in scheduler.queue.running]
     assert sorted(running + home.rows.free) == list(range(len(home.rows.requests)))
@@ -110,14 +132,24 @@ def check_blocks(scheduler, executor=None):
     )
 
 
+def tables_of(scheduler):
+    """The blocks of everybody who runs, by row and how often the row has changed hands."""
+    tables, rows = scheduler.home.tables, scheduler.home.rows
+    return {
+        (r.row, int(rows.epoch[r.row])): tables.table[r.row, : tables.length[r.row]].tolist()
+        for r in scheduler.queue.running
+    }
+
+
 class EngineMachine(RuleBasedStateMachine):
-    """Requests come, are aborted, and steps are taken, with little memory, in every setting."""
+    """Requests come, are aborted and preempted, blocks are evicted, steps are taken: with little memory,
+    in every setting."""
 
     requests = Bundle("requests")
 
     def __init__(self):
         super().__init__()
-        self.core, self.all = None, []
+        self.core, self.all, self.tables = None, [], {}
 
     @precondition(lambda self: self.core is None)
     @rule(
@@ -183,12 +215,41 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule(request=consumes(requests))
     def abort(self, request):
+        ended = request.finish_reason
         self.core.abort(request)
+        assert request.row == -1 and request not in self.scheduler.queue.running
+        assert request.finish_reason == (ended or "abort")
+
+    @precondition(lambda self: self.core is not None and self.scheduler.queue.running)
+    @rule(data=st.data())
+    def preempt(self, data):
+        """Somebody gives way though nothing is short, at any moment, with plans under way or without."""
+        queue = self.scheduler.queue
+        victim = data.draw(st.sampled_from(range(len(queue.running))))
+        request = queue.running.pop(victim)
+        move_out(self.scheduler.home, request)
+        request.num_preemptions += 1
+        queue.wait(request)
+        queue.refresh()
+
+    @precondition(lambda self: self.core is not None and self.scheduler.home.pool.idle)
+    @rule(share=st.floats(0, 1))
+    def evict(self, share):
+        """A stranger takes idle blocks, writes over them, and is gone again."""
+        pool = self.scheduler.home.pool
+        blocks = pool.allocate(round(share * len(pool.idle)))
+        for slot in [slot for slot in self.core.executor.cache if slot[0] in blocks]:
+            self.core.executor.cache[slot] = "a stranger's"
+        free_blocks(pool, blocks)
 
     @invariant()
-    def blocks_are_conserved(self):
-        if self.core is not None:
-            check_blocks(self.scheduler, self.core.executor)
+    def blocks_are_conserved_and_tables_only_grow(self):
+        if self.core is None:
+            return
+        check_blocks(self.scheduler, self.core.executor)
+        before, self.tables = self.tables, tables_of(self.scheduler)
+        for who in before.keys() & self.tables.keys():
+            assert self.tables[who][: len(before[who])] == before[who], "a table changed where it was written"
 
     def teardown(self):
         if self.core is None:
@@ -210,9 +271,7 @@ class EngineMachine(RuleBasedStateMachine):
                 assert request.finish_reason == ("stop" if expected[-1] == EOS else "length")
 
 
-EngineMachine.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-)
+EngineMachine.TestCase.settings = PROFILE
 TestEngineMachine = EngineMachine.TestCase
 
 
