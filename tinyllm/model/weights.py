@@ -4,14 +4,15 @@
 __all__ = ['BUNDLED', 'FAMILIES', 'TRAINED', 'ROPE_NUMBERS', 'NEEDED', 'ROPE_KEYS', 'CheckpointError', 'resolve', 'read_json',
            'family_defaults', 'active_window', 'unsupported_attention', 'unsupported', 'read_rope', 'eos_ids',
            'to_config', 'read_config', 'pieces', 'weight_files', 'open_tensors', 'check_tensors', 'harmless',
-           'pick_dtype', 'load_model', 'family', 'to_raw', 'save_model']
+           'pick_dtype', 'Part', 'fill', 'load_model', 'empty_model', 'family', 'to_raw', 'save_model']
 
 # %% ../../nbs/w01_checkpoints.ipynb #7810d964
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -289,26 +290,48 @@ def pick_dtype(dtype: str | torch.dtype, device: str | torch.device, path: Path)
     return getattr(torch, name)
 
 # %% ../../nbs/w01_checkpoints.ipynb #bf645c04
+class Part(NamedTuple):
+    """A tensor of a checkpoint, and which part of it is wanted: one slice for each dimension that is cut."""
+
+    tensor: str
+    index: tuple[slice, ...] = (slice(None),)
+
+
+def fill(parameter: torch.Tensor, parts: Sequence[Part], found: dict) -> None:
+    """Copy these parts of a checkpoint, one below the other, into a parameter; nothing else is read."""
+    row = 0
+    for tensor, index in parts:
+        rows = found[tensor][1].get_slice(tensor)[index]
+        parameter[row : row + len(rows)] = rows
+        row += len(rows)
+
+# %% ../../nbs/w01_checkpoints.ipynb #33ce81f2
 def load_model(name_or_path: str | Path, dtype: str | torch.dtype = "auto",
-               device: str | torch.device = "cpu", backend: AttentionBackend | None = None) -> Transformer:
+               device: str | torch.device = "cpu", backend: AttentionBackend | None = None,
+               shard: Callable[[Transformer], dict[str, list[Part]]] | None = None) -> Transformer:
     """A model with the weights of a checkpoint directory, or of a bundled model ("fable").
 
+    shard: makes the empty model a part of itself and says what of the checkpoint each parameter holds.
     Reads only safetensors. Raises CheckpointError naming the file, tensor or value and a way out.
     """
     path = resolve(name_or_path)
-    config = read_config(path)
-    with torch.device("meta"):
-        model = Transformer(config, backend)
-    model.to(pick_dtype(dtype, device, path)).requires_grad_(False).eval()
+    model = empty_model(read_config(path), pick_dtype(dtype, device, path), backend)
     with ExitStack() as stack:
         found = open_tensors(path, stack)
         check_tensors(model, found, path)
+        parts = shard(model) if shard else {}
         model.to_empty(device=device)
         for name, parameter in model.named_parameters():
-            parts = pieces(name, parameter.shape, config)
-            for rows, (part, _) in zip(parameter.split([shape[0] for _, shape in parts]), parts, strict=True):
-                rows.copy_(found[part][1].get_tensor(part))
+            whole = [Part(tensor) for tensor, _ in pieces(name, parameter.shape, model.config)]
+            fill(parameter, parts.get(name, whole), found)
     return model
+
+
+def empty_model(config: ModelConfig, dtype: torch.dtype, backend: AttentionBackend | None = None) -> Transformer:
+    """A model on the meta device: shapes, no numbers."""
+    with torch.device("meta"):
+        model = Transformer(config, backend)
+    return model.to(dtype).requires_grad_(False).eval()
 
 # %% ../../nbs/w01_checkpoints.ipynb #eeb70310
 def family(config: ModelConfig) -> str:

@@ -1,0 +1,1 @@
+"""Many ranks, one model. Knows how work is divided, and nothing of HTTP or prompts."""
