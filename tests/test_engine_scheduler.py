@@ -126,7 +126,7 @@ def check_blocks(scheduler, executor=None):
         assert home.cache.hits <= home.cache.queries
         assert {block: name for name, block in home.cache.blocks.items()} == pool.names
     running = [r.row for r in scheduler.queue.running]
-    assert sorted(running + home.rows.free) == list(range(len(home.rows.requests)))
+    assert sorted(running + [row for share in home.rows.free for row in share]) == list(range(len(home.rows.requests)))
     assert [scheduler.queue.key(r) for r in scheduler.queue.running] == sorted(
         scheduler.queue.key(r) for r in scheduler.queue.running
     )

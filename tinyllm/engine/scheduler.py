@@ -16,19 +16,23 @@ from .prefix import PrefixCache, extend_chain
 
 # %% ../../nbs/17_chunked_prefill.ipynb #201d7611
 class Rows:
-    """The running requests: one array for each fact, one place for each request, kept as long as it runs."""
+    """The running requests: one array for each fact, one place for each request, kept as long as it runs.
 
-    def __init__(self, num_rows: int, max_len: int):
+    Row r belongs to micro-batch r % micro_batches; `turn` says whose step is being planned.
+    """
+
+    def __init__(self, num_rows: int, max_len: int, micro_batches: int = 1):
+        self.micro_batches, self.turn = micro_batches, 0
         self.num_tokens, self.num_known, self.num_computed, self.end, self.num_named, self.num_sent, \
             self.last_step, self.epoch = np.zeros((8, num_rows), np.int64)
         self.token_ids = np.zeros((num_rows, max_len), np.int32)
         self.stop_ids = np.full((num_rows, 2), -1, np.int64)
         self.requests: list[Request | None] = [None] * num_rows
-        self.free = list(range(num_rows))[::-1]
+        self.free = [list(range(first, num_rows, micro_batches))[::-1] for first in range(micro_batches)]
 
     def enter(self, request: Request, token_ids: np.ndarray, num_computed: int, num_named: int) -> int:
-        """Give the request a row."""
-        row = request.row = self.free.pop()
+        """Give the request a row of the micro-batch whose turn it is."""
+        row = request.row = self.free[self.turn].pop()
         self.requests[row] = request
         self.num_tokens[row] = self.num_known[row] = len(token_ids)
         self.num_computed[row], self.num_named[row], self.num_sent[row] = num_computed, num_named, 0
@@ -47,8 +51,12 @@ class Rows:
         row, request.row = request.row, -1
         self.requests[row] = None
         self.epoch[row] += 1
-        self.free.append(row)
+        self.free[row % self.micro_batches].append(row)
         return row
+
+    def whose_turn(self, order: np.ndarray) -> np.ndarray:
+        """Those of these rows that belong to the micro-batch whose turn it is."""
+        return order if self.micro_batches == 1 else order[order % self.micro_batches == self.turn]
 
 
 def last_length(request: Request) -> int:
@@ -72,8 +80,8 @@ def share_budget(rows: Rows, order: np.ndarray, budget: int) -> tuple[np.ndarray
 class Residents:
     """The requests that run, with their rows and blocks, and all that moving in and out entails."""
 
-    def __init__(self, num_blocks, block_size, max_num_seqs, max_model_len, enable_prefix_caching):
-        self.rows = Rows(max_num_seqs, max_model_len)
+    def __init__(self, num_blocks, block_size, max_num_seqs, max_model_len, enable_prefix_caching, micro_batches=1):
+        self.rows = Rows(max_num_seqs, max_model_len, micro_batches)
         self.pool = BlockPool(num_blocks)
         self.tables = BlockTables(max_num_seqs, -(-max_model_len // block_size), block_size)
         self.cache = PrefixCache(self.pool) if enable_prefix_caching else None
@@ -201,7 +209,7 @@ def give_blocks(home: Residents, queue: Queue, rows: np.ndarray, counts: np.ndar
 def admit(home: Residents, queue: Queue, budget: int, chunked: bool) -> tuple[list[int], list[Admission]]:
     """Move waiting requests in while they fit. Returns how many tokens each computes, and who they are."""
     counts, admissions = [], []
-    while budget > 0 and home.rows.free and (request := queue.head()) is not None:
+    while budget > 0 and home.rows.free[home.rows.turn] and (request := queue.head()) is not None:
         token_ids = np.array(request.prompt_token_ids + request.output_token_ids, np.int32)
         shared = home.find_shared(request, token_ids)
         if shared is None:
@@ -234,13 +242,14 @@ class Scheduler:
 
     def __init__(self, num_blocks: int, block_size: int = 16, *, max_num_seqs: int = 256,
                  max_num_batched_tokens: int = 2048, max_model_len: int = 2048, policy: str = "fcfs",
-                 enable_prefix_caching: bool = True, enable_chunked_prefill: bool = True):
+                 enable_prefix_caching: bool = True, enable_chunked_prefill: bool = True, micro_batches: int = 1):
         least = max_num_seqs if enable_chunked_prefill else max(max_num_seqs, max_model_len)
         if max_num_batched_tokens < least:
             name = "max_num_seqs" if least == max_num_seqs else "max_model_len (without chunked prefill)"
             raise ValueError(f"max_num_batched_tokens is {max_num_batched_tokens:,} but must be at least "
                              f"{name}, {least:,}: raise the one or lower the other")
-        self.home = Residents(num_blocks, block_size, max_num_seqs, max_model_len, enable_prefix_caching)
+        self.home = Residents(num_blocks, block_size, max_num_seqs, max_model_len, enable_prefix_caching,
+                              micro_batches)
         self.queue, self.step = Queue(policy), 0
         self.budget, self.chunked = max_num_batched_tokens, enable_chunked_prefill
         self.max_model_len, self.num_preemptions = max_model_len, 0
@@ -252,8 +261,17 @@ class Scheduler:
 
     def schedule(self) -> Plan | None:
         """The next step, or None when nobody can compute anything before a step under way is done."""
+        rows = self.home.rows
+        for _ in range(rows.micro_batches):  # more than one only in a pipeline, which takes them in turn
+            rows.turn = (rows.turn + 1) % rows.micro_batches
+            if (plan := self.schedule_turn()) is not None:
+                return plan
+        return None
+
+    def schedule_turn(self) -> Plan | None:
+        """The next step of the micro-batch whose turn it is."""
         home, queue = self.home, self.queue
-        rows, counts = share_budget(home.rows, queue.order, self.budget)
+        rows, counts = share_budget(home.rows, home.rows.whose_turn(queue.order), self.budget)
         rows, counts, preempted = give_blocks(home, queue, rows, counts)
         self.num_preemptions += len(preempted)
         home.rows.num_computed[rows] += counts

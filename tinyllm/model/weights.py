@@ -4,7 +4,7 @@
 __all__ = ['BUNDLED', 'FAMILIES', 'TRAINED', 'ROPE_NUMBERS', 'NEEDED', 'ROPE_KEYS', 'CheckpointError', 'resolve', 'read_json',
            'family_defaults', 'active_window', 'unsupported_attention', 'unsupported', 'read_rope', 'eos_ids',
            'to_config', 'read_config', 'pieces', 'weight_files', 'open_tensors', 'check_tensors', 'harmless',
-           'pick_dtype', 'Part', 'fill', 'load_model', 'empty_model', 'family', 'to_raw', 'save_model']
+           'pick_dtype', 'Part', 'fill', 'load_model', 'dummy_model', 'empty_model', 'family', 'to_raw', 'save_model']
 
 # %% ../../nbs/w01_checkpoints.ipynb #7810d964
 import json
@@ -324,6 +324,20 @@ def load_model(name_or_path: str | Path, dtype: str | torch.dtype = "auto",
         for name, parameter in model.named_parameters():
             whole = [Part(tensor) for tensor, _ in pieces(name, parameter.shape, model.config)]
             fill(parameter, parts.get(name, whole), found)
+    return model
+
+
+def dummy_model(name_or_path: str | Path, dtype: str | torch.dtype = "auto", device: str | torch.device = "cpu",
+                backend: AttentionBackend | None = None, shard=None, seed: int = 0) -> Transformer:
+    """A model of that shape with random weights; needs no file but config.json. For measuring only."""
+    path = resolve(name_or_path)
+    model = empty_model(read_config(path), pick_dtype(dtype, device, path), backend)
+    if shard:
+        shard(model)
+    model.to_empty(device=device)
+    generator = torch.Generator(device).manual_seed(seed)
+    for weight in model.parameters():
+        weight.normal_(0, 0.02, generator=generator) if weight.dim() > 1 else weight.fill_(1)
     return model
 
 
