@@ -1,0 +1,184 @@
+"""Several ranks, one model: the tokens of one process, less to read for each, and a clean end whatever happens."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from tinyllm.llm import LLM
+from tinyllm.engine.params import SamplingParams
+from tinyllm.engine.scheduler import Scheduler
+from tinyllm.engine.core import Request
+from tinyllm.model.attention import AttentionInputs
+from tinyllm.model.transformer import ModelConfig, Transformer
+from tinyllm.model.weights import load_model, save_model
+from tinyllm.parallel.executors import EngineDeadError
+from tinyllm.parallel.pipeline import deal_layers
+from tinyllm.parallel.tensor import run_ranks, shard, share_config
+
+# a pool that is too small for all, a budget that cuts prompts, prompts that share a beginning
+TIGHT = {"max_num_seqs": 6, "max_model_len": 128, "num_gpu_blocks_override": 24, "max_num_batched_tokens": 20,
+         "block_size": 4}  # fmt: skip
+SHARED = "Once upon a time there was a king who had three daughters"
+PROMPTS = [SHARED, SHARED + " and a horse", "The wolf said", SHARED + " and a garden", "One day", "A"]
+PARAMS = [
+    SamplingParams(temperature=0, max_tokens=20, ignore_eos=True),
+    SamplingParams(temperature=0.8, seed=3, max_tokens=24, ignore_eos=True),
+    SamplingParams(top_k=20, top_p=0.9, seed=5, max_tokens=16),
+    SamplingParams(temperature=0, max_tokens=12, n=2),
+    SamplingParams(temperature=1.2, min_p=0.02, seed=9, max_tokens=30, ignore_eos=True),
+    SamplingParams(seed=1, max_tokens=18),
+]
+
+
+def answers(llm):
+    return [[o.token_ids for o in r.outputs] for r in llm.generate(PROMPTS, PARAMS, use_tqdm=False)]
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return answers(LLM("fable", **TIGHT))
+
+
+def gone(pids, within=5.0):
+    """Whether these processes have ended, or do so soon."""
+    end = time.monotonic() + within
+    while time.monotonic() < end:
+        if not any(Path(f"/proc/{pid}/stat").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]
+                   for pid in pids):  # fmt: skip
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize("tp, pp", [(2, 1), (1, 2), (2, 2)])
+def test_several_ranks_say_what_one_process_says(alone, tp, pp):
+    llm = LLM("fable", tensor_parallel_size=tp, pipeline_parallel_size=pp, **TIGHT)
+    workers, folder = llm.core.executor.workers, Path(llm.core.executor.folder.name)
+    assert len(workers) == tp * pp and folder.exists()
+    assert answers(llm) == alone
+    assert llm.core.scheduler.num_preemptions > 0 and llm.core.scheduler.home.cache.hits > 0
+    pool = llm.core.scheduler.home.pool
+    assert len(pool.idle) == pool.num_blocks
+    del llm
+    assert gone([w.pid for w in workers]) and not folder.exists()
+
+
+def test_a_rank_that_dies_ends_every_request_with_the_reason():
+    llm = LLM("fable", tensor_parallel_size=2, max_num_seqs=2, max_model_len=64)
+    workers, folder = llm.core.executor.workers, Path(llm.core.executor.folder.name)
+    stream = llm.stream("Once upon a time", SamplingParams(max_tokens=50, ignore_eos=True))
+    next(stream)
+    os.kill(workers[1].pid, signal.SIGKILL)
+    with pytest.raises(EngineDeadError, match="rank 1 of 2 was ended by signal 9"):
+        for _ in stream:
+            pass
+    with pytest.raises(EngineDeadError, match="make a new one"):
+        llm.generate("Again", use_tqdm=False)
+    assert gone([w.pid for w in workers]) and not folder.exists()
+
+
+def test_a_rank_that_hangs_ends_the_engine_in_bounded_time():
+    llm = LLM("fable", pipeline_parallel_size=2, max_num_seqs=2, max_model_len=64)
+    executor = llm.core.executor
+    object.__setattr__(executor.d, "timeout", 1.0)
+    os.kill(executor.workers[0].pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    with pytest.raises(EngineDeadError, match="no rank has answered for 1 s"):
+        llm.generate("Once upon a time", SamplingParams(max_tokens=5), use_tqdm=False)
+    assert time.monotonic() - begun < 20 and gone([w.pid for w in executor.workers])
+
+
+PROGRAM = """
+from tests.test_parallel import PARAMS, PROMPTS, TIGHT, answers
+from tinyllm.llm import LLM
+import os
+found = answers(LLM("fable", tensor_parallel_size=2, pipeline_parallel_size={pp}, **TIGHT))
+print("rank", os.environ["RANK"], found, flush=True)
+"""
+
+
+def test_ranks_that_torchrun_starts_all_say_the_same(alone, tmp_path, root):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(pp=1))
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)],
+        capture_output=True, text=True, timeout=120, cwd=root,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{root}:{root / 'book'}"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = sorted(line for line in done.stdout.splitlines() if line.startswith("rank"))
+    assert said == [f"rank 0 {alone}", f"rank 1 {alone}"]
+
+
+def random_model(**changes):
+    shape = {"vocab_size": 97, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 3, "head_dim": 8,
+             "num_attention_heads": 8, "num_key_value_heads": 2, "max_position_embeddings": 64}  # fmt: skip
+    torch.manual_seed(0)
+    model = Transformer(ModelConfig(**{**shape, **changes})).requires_grad_(False)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 8])
+@pytest.mark.parametrize("kind", ["llama", "biased llama", "tied qwen3"])
+def test_each_rank_reads_its_slices_and_all_give_the_same_logits(tmp_path, kind, size):
+    changes = {"biased llama": {"attention_bias": True, "attention_output_bias": True, "mlp_bias": True},
+               "tied qwen3": {"qk_norm": True, "tie_word_embeddings": True}}.get(kind, {})  # fmt: skip
+    whole = random_model(**changes)
+    save_model(whole, tmp_path, torch.float32)
+    ids = torch.arange(1, 12)
+    inputs = AttentionInputs.from_lengths([11])
+    want = whole.logits(whole(ids, inputs))
+
+    def work(group):
+        mine = load_model(tmp_path, shard=lambda empty: shard(empty, group))
+        return mine.logits(mine(ids, inputs)), sum(p.numel() for p in mine.parameters()), group.traffic
+
+    for logits, numbers, traffic in run_ranks(size, work):
+        torch.testing.assert_close(logits, want, rtol=1e-4, atol=1e-4)
+        assert numbers <= whole.config.num_parameters() / size + 48 * 16 * 3 * 2 + 5000
+        assert traffic.calls == 2 * 3 + 1 + 1  # two sums a layer, the embedding, the head
+        share = -(-97 // size)
+        assert traffic.bytes == 7 * (2 * (size - 1) * 11 * 48 * 4 // size) + (size - 1) * 11 * share * 4
+
+
+@pytest.mark.parametrize("size, changes, said", [
+    (3, {}, "num_attention_heads is 8"),
+    (8, {"intermediate_size": 60}, "intermediate_size is 60"),
+    (4, {"num_attention_heads": 12, "num_key_value_heads": 6, "intermediate_size": 64}, "num_key_value_heads is 6"),
+])  # fmt: skip
+def test_a_size_that_does_not_fit_is_refused_by_name(size, changes, said):
+    config = random_model(**changes).config
+    with pytest.raises(ValueError, match=said):
+        share_config(config, size)
+
+
+def test_layers_are_dealt_so_that_no_stage_is_much_slower():
+    config = load_model("fable").config
+    for stages in range(1, 9):
+        layers = deal_layers(config, stages)
+        assert [i for stage in layers for i in stage] == list(range(8)) and all(len(stage) for stage in layers)
+    assert len(deal_layers(config, 2)[1]) < 4  # the head weighs as much as several layers
+    with pytest.raises(ValueError, match="pipeline_parallel_size is 9 but the model has 8 layers"):
+        deal_layers(config, 9)
+
+
+def test_micro_batches_take_turns_and_no_row_waits_for_itself():
+    scheduler = Scheduler(64, 4, max_num_seqs=6, max_num_batched_tokens=64, max_model_len=64, micro_batches=3)
+    for i in range(6):
+        scheduler.add(Request(str(i), [1, 2, 3], SamplingParams(max_tokens=9)))
+    plans = [scheduler.schedule() for _ in range(9)]
+    for before, after in pairwise(plans):
+        assert not set(before.rows.tolist()) & set(after.rows.tolist())
+    assert all(len(plan.rows) == 2 for plan in plans)
+    assert np.array_equal(plans[0].rows, plans[3].rows)
