@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help book html pdf widgets export run check text sync lab test lint test-gpu wheel clean FORCE
+.PHONY: help book html pdf widgets export run check text sync lab test lint mutants test-gpu wheel clean FORCE
 
 help: ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ test: $(MARKS)/test-tools $(MARKS)/exported widgets lint ## everything: chapters
 
 lint: $(MARKS)/test-tools
 	@$(BIN)/ruff check -q .
+
+mutants: $(MARKS)/test-tools $(MARKS)/exported ## break a line, see its test fail, line after line (QUICK=1: a few)
+	@$(BIN)/python tests/mutants.py $(if $(QUICK),--quick)
 
 test-gpu: ## kernels, graphs and overlap, on a CUDA machine with torch and pytest
 	$(PYTHON) -m pytest tests/gpu
