@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "tinyllm"
-FLOOR = {"cli": 6, "serve": 5, "bench": 5, "llm": 4, "parallel": 3, "engine": 2, "model": 1, "kernels": 0}
+FLOOR = {"__main__": 7, "cli": 6, "serve": 5, "bench": 5, "llm": 4}
+FLOOR |= {"parallel": 3, "engine": 2, "model": 1, "kernels": 0}
 FORBIDDEN = {"nbdev", "fastcore", "execnb", "tinybook", "matplotlib", "transformers"}
 MODULES = [p for p in sorted(PACKAGE.rglob("*.py")) if p.name != "_modidx.py"]
 

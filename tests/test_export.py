@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-BY_HAND = {"__init__.py"}
+BY_HAND = {"__init__.py", "__main__.py"}
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 
 
@@ -25,7 +25,7 @@ def export_copy(tmp_path: Path) -> Path:
     for name in ("nbs", "settings.ini", "pyproject.toml"):
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
-    for file in (ROOT / "tinyllm").rglob("__init__.py"):
+    for file in (file for name in BY_HAND for file in (ROOT / "tinyllm").rglob(name)):
         target = tmp_path / file.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, target)
