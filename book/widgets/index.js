@@ -7,6 +7,7 @@ import "./sampler.js";
 import "./attention.js";
 import "./heads.js";
 import "./rope.js";
+import "./bytes.js";
 
 import * as fable from "./fable.js";
 
