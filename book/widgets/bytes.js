@@ -148,7 +148,7 @@ class Bytes extends TinyElement {
     const { chip } = this.given, { levels, longest } = this.flow(), most = Math.max(...levels.slice(0, 3).map(({ amount }) => amount));
     const speed = (n) => decimal(n, "B/s");
     const stations = [
-      ["hbm", "HBM", decimal(chip.memory, "B"), speed(chip.bandwidth)],
+      ["hbm", "HBM", `${Math.round(chip.memory / 1e9)} GB`, speed(chip.bandwidth)],
       ["l2", "L2 cache", binary(chip.l2), speed(chip.l2_bandwidth)],
       ["sram", "Shared memory", `${chip.cores} × ${binary(chip.shared)}`, speed(chip.shared_bandwidth)],
       ["cores", "Tensor cores", `in ${chip.cores} cores`, decimal(chip.rate, "FLOP/s")],
