@@ -33,7 +33,7 @@ answer.ids = asked.texts.map((text) => fable.tokenizer.encode(text));
 answer.logits = asked.texts.map((text) => list(fable.start().feed(fable.tokenizer.encode(text))));
 answer.last = asked.prompts.map((ids) => js.argmax(fable.start().feed(ids)));
 
-const ids = answer.ids[0], session = fable.start({ attention: true, hidden: true });
+const ids = answer.ids[0], session = fable.start({ attention: true, hidden: true, neurons: true });
 answer.steps = ids.map((id) => list(session.step(id)));
 answer.whole = ids.map((_, i) => list(fable.start().feed(ids.slice(0, i + 1))));
 const range = (count) => Array.from({ length: count }, (_, i) => i);
@@ -41,6 +41,12 @@ const { num_hidden_layers: layers, num_attention_heads: heads } = fable.config;
 answer.scores = range(layers).map((l) => range(heads).map((h) => session.scores(l, h).map(list)));
 answer.weights = range(layers).map((l) => range(heads).map((h) => session.weights(l, h).map(list)));
 answer.hidden = range(layers + 1).map((l) => ids.map((_, i) => list(session.hidden(l, i))));
+answer.middle = range(layers).map((l) => ids.map((_, i) => list(session.middle(l, i))));
+answer.neurons = range(layers).map((l) => ids.map((_, i) => { const { valve, up } = session.neurons(l, i); return [list(valve), list(up)]; }));
+answer.pushes = list(fable.pushes(4, 280));
+const shorter = fable.start({ hidden: true, without: [2, 5] });
+shorter.feed(ids);
+answer.without = ids.map((_, i) => list(shorter.hidden(layers, i)));
 
 const drain = async (from, how) => { const out = []; for await (const id of fable.generate(from, how)) out.push(id); return out; };
 answer.greedy = [];
@@ -58,6 +64,7 @@ answer.wrong = {
   none: said(() => fable.start().feed([])),
   long: said(() => fable.start().feed(new Array(fable.config.max_position_embeddings + 1).fill(5))),
   forgot: said(() => fable.start().scores(0, 0)),
+  neurons: said(() => fable.start().neurons(0, 0)),
 };
 const start = performance.now();
 answer.speed = 1000 * (await drain(ids, { maxTokens: 100 })).length / (performance.now() - start);

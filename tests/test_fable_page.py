@@ -199,6 +199,33 @@ def test_attention_and_hidden_states_are_those_of_python(page, rounded):
         torch.testing.assert_close(torch.tensor(page["hidden"][-1]), x, rtol=1e-4, atol=1e-4)
 
 
+def test_neurons_and_what_they_push_towards_are_those_of_python(page, rounded):
+    ids = page["ids"][0]
+    inputs = AttentionInputs.from_lengths([len(ids)])
+    with torch.no_grad():
+        x, rotary = rounded.embed_tokens(torch.tensor(ids)), rounded.rotary(inputs.positions)
+        for layer, block in enumerate(rounded.layers):
+            x = x + block.self_attn(block.input_layernorm(x), inputs, rounded.backend, rotary)
+            torch.testing.assert_close(torch.tensor(page["middle"][layer]), x, rtol=1e-4, atol=1e-4)
+            gate, up = block.mlp.gate_up_proj(block.post_attention_layernorm(x)).chunk(2, dim=-1)
+            found = torch.tensor(page["neurons"][layer])
+            torch.testing.assert_close(found[:, 0], torch.nn.functional.silu(gate), rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(found[:, 1], up, rtol=1e-3, atol=1e-4)
+            x = x + block.mlp(block.post_attention_layernorm(x))
+        column = rounded.layers[4].mlp.down_proj.weight[:, 280] * rounded.norm.weight
+        torch.testing.assert_close(torch.tensor(page["pushes"]), rounded.logits(column), rtol=1e-3, atol=1e-5)
+
+
+def test_a_layer_that_is_left_out_leaves_the_stream_as_it_was(page, rounded):
+    ids = page["ids"][0]
+    inputs = AttentionInputs.from_lengths([len(ids)])
+    with torch.no_grad():
+        x, rotary = rounded.embed_tokens(torch.tensor(ids)), rounded.rotary(inputs.positions)
+        for layer, block in enumerate(rounded.layers):
+            x = x if layer in (2, 5) else block(x, inputs, rounded.backend, rotary)
+    torch.testing.assert_close(torch.tensor(page["without"]), x, rtol=1e-4, atol=1e-4)
+
+
 def test_a_missing_script_is_named_and_a_second_try_works(page):
     assert page["first"] == "scripts/004.js is missing: render the book again"
     assert page["once"], "the model is loaded once for the whole page"
@@ -216,6 +243,7 @@ def test_errors_name_the_value_and_the_limit(page):
         "none": "RangeError: no tokens: give at least one",
         "long": "RangeError: 2049 tokens are more than the context of 2048: shorten the text",
         "forgot": "Error: start the session with {attention: true} to ask for scores",
+        "neurons": "Error: start the session with {neurons: true} to ask for neurons",
     }
 
 

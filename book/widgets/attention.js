@@ -342,7 +342,7 @@ export class Attention extends TinyElement {
 }
 
 /** A token's text; its bytes in hexadecimal where they are only a part of a character. */
-function textOf(tokenizer, id) {
+export function textOf(tokenizer, id) {
   const text = tokenizer.decode([id]);
   return text.includes("\ufffd") ? hex(tokenizer.bytesOf(id)) : text;
 }

@@ -6,6 +6,7 @@
 //   const logits = await session.read(fable.tokenizer.encode("Once upon a time"));
 //   session.step(argmax(logits));                                      // logits of the next token
 //   session.weights(4, 3);                                             // who looked at whom, by layer and head
+//   fable.start({ neurons: true, without: [2] });                      // gates and ups; a text read without the third layer
 //
 // Weights arrive as int8 with one scale a row (book/press/weights.py) and become float32 once. Sums run
 // in double precision, which is what JavaScript has; activations are float32.
@@ -42,6 +43,11 @@ export class Matrix {
     const { packed, cols } = this;
     let from = (index - (index % ROWS)) * cols + (index % ROWS);
     for (let col = 0; col < cols; col++, from += ROWS) out[at + col] = packed[from];
+  }
+
+  /** One column: what one entry of x adds. */
+  column(index, out) {
+    for (let row = 0; row < this.rows; row++) out[row] = this.packed[(row - (row % ROWS)) * this.cols + index * ROWS + (row % ROWS)];
   }
 
   /** out[t] = matrix · x[t] for `count` vectors laid end to end; added to what is there when `add`. */
@@ -143,14 +149,26 @@ export class Fable {
     };
   }
 
-  /** A new text. attention: remember queries, so that weights can be asked for; hidden: remember hidden states. */
-  start({ attention = false, hidden = false } = {}) { return new Session(this, attention, hidden); }
+  /**
+   * A new text. attention: remember queries, so that weights can be asked for; hidden: remember hidden
+   * states; neurons: remember what the MLPs compute inside; without: layers that are left out.
+   */
+  start(how = {}) { return new Session(this, how); }
 
   /** Logits that the head reads from a hidden state of any layer: the final norm comes first. */
   readOut(hidden) {
     const normed = new Float32Array(hidden.length), logits = new Float32Array(this.config.vocab_size);
     rmsNorm(hidden, this.norm, this.config.rms_norm_eps, normed, 1);
     this.head.times(normed, logits);
+    return logits;
+  }
+
+  /** What a neuron adds to every token's logit, for each unit of its activation, if later layers leave it as it is. */
+  pushes(layer, neuron) {
+    const { head, norm, config } = this, column = new Float32Array(config.hidden_size), logits = new Float32Array(config.vocab_size);
+    this.layers[layer].down.column(neuron, column);
+    for (let i = 0; i < column.length; i++) column[i] *= norm[i];
+    head.times(column, logits);
     return logits;
   }
 
@@ -177,13 +195,16 @@ export class Fable {
 
 /** One text on its way through the model, with its cache of keys and values. */
 export class Session {
-  constructor(model, attention, hidden) {
-    const { num_hidden_layers: layers, num_attention_heads: heads, num_key_value_heads: groups, head_dim: size, hidden_size: width } = model.config;
+  constructor(model, { attention = false, hidden = false, neurons = false, without = [] }) {
+    const { num_hidden_layers: layers, num_attention_heads: heads, num_key_value_heads: groups, head_dim: size, hidden_size: width, intermediate_size: inner } = model.config;
     const rows = (count, wide) => Array.from({ length: count }, () => new Rows(wide));
     [this.model, this.ids, this.logits] = [model, [], null];
     [this.keys, this.values] = [rows(layers, groups * size), rows(layers, groups * size)];
     this.queries = attention ? rows(layers, heads * size) : null;
     this.states = hidden ? rows(layers + 1, width) : null;
+    this.middles = hidden ? rows(layers, width) : null; // between a layer's attention and its MLP
+    [this.gates, this.ups] = neurons ? [rows(layers, inner), rows(layers, inner)] : [null, null];
+    this.without = new Set(without);
   }
 
   get length() { return this.ids.length; }
@@ -233,6 +254,11 @@ export class Session {
     ids.forEach((id, t) => model.embedding.row(id, x, t * width));
     this.states?.[0].push(x, count);
     model.layers.forEach((layer, l) => {
+      if (this.without.has(l)) {
+        this.middles?.[l].push(x, count);
+        this.states?.[l + 1].push(x, count);
+        return;
+      }
       rmsNorm(x, layer.inputNorm, eps, normed, count);
       layer.q.times(normed, q, count);
       layer.k.times(normed, k, count);
@@ -244,10 +270,13 @@ export class Session {
       this.values[l].push(v, count);
       this.attend(l, start, count);
       layer.o.times(mixed, x, count, true);
+      this.middles?.[l].push(x, count);
 
       rmsNorm(x, layer.middleNorm, eps, normed, count);
       layer.gate.times(normed, gate, count);
       layer.up.times(normed, up, count);
+      this.gates?.[l].push(gate, count);
+      this.ups?.[l].push(up, count);
       for (let i = 0; i < count * config.intermediate_size; i++) gate[i] *= up[i] / (1 + Math.exp(-gate[i]));
       layer.down.times(gate, x, count, true);
       this.states?.[l + 1].push(x, count);
@@ -323,6 +352,15 @@ export class Session {
   hidden(layer, position) {
     if (!this.states) throw new Error("start the session with {hidden: true} to ask for hidden states");
     return this.states[layer].at(position);
+  }
+
+  /** The same in the middle of a layer: its attention has been added, its MLP has not. */
+  middle(layer, position) { return this.middles[layer].at(position); }
+
+  /** All neurons of a layer at a token: what the valve lets through of each gate, and the number of up. */
+  neurons(layer, position) {
+    if (!this.gates) throw new Error("start the session with {neurons: true} to ask for neurons");
+    return { valve: this.gates[layer].at(position).map((gate) => gate / (1 + Math.exp(-gate))), up: this.ups[layer].at(position) };
   }
 }
 

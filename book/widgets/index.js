@@ -8,6 +8,7 @@ import "./attention.js";
 import "./heads.js";
 import "./rope.js";
 import "./bytes.js";
+import "./neurons.js";
 
 import * as fable from "./fable.js";
 
