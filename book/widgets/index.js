@@ -9,6 +9,7 @@ import "./heads.js";
 import "./rope.js";
 import "./bytes.js";
 import "./neurons.js";
+import "./kv-cache.js";
 
 import * as fable from "./fable.js";
 
