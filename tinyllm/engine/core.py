@@ -5,6 +5,7 @@ __all__ = ['Request', 'Admission', 'Plan', 'Output', 'Logprobs', 'StepResult', '
 
 # %% ../../nbs/14_continuous_batching.ipynb #c60685c1
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -25,12 +26,16 @@ class Request:
     priority: int = 0                             # lower goes first
     salt: str | None = None
     siblings: list["Request"] = field(default_factory=list)  # other answers to the same prompt
+    bans: tuple[tuple[int, ...], ...] = ()        # tokens that may not come, as `bans_of` gives them
+    grammar: Callable | None = None               # from the output so far to a truth value for each token
 
     arrival: int = -1
     row: int = -1                                 # its place, -1 while it waits or when it is done
     output_token_ids: list[int] = field(default_factory=list)
     finish_reason: str | None = None              # "stop", "length" or "abort"
-    stop_reason: int | None = None                # the token that ended it, unless that was the model's own
+    stop_reason: int | str | None = None          # the token or text that ended it, unless the model's own
+    logprobs: list[tuple] = field(default_factory=list)         # of its tokens: ids, log-probabilities, rank
+    prompt_logprobs: list[tuple] = field(default_factory=list)  # of its prompt from the second token on
     num_cached_tokens: int = 0                    # of the prompt, found at the first admission
     num_preemptions: int = 0
     block_names: list[bytes] = field(default_factory=list)
@@ -44,6 +49,7 @@ class Admission(NamedTuple):
     prompt_len: int
     params: SamplingParams
     seed: int
+    bans: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class Plan:
     epochs: np.ndarray         # [B], who was in the row: a result for someone who has left is dropped
     admissions: tuple[Admission, ...] = ()
     new_blocks: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # rows, columns, block numbers
+    masks: tuple[np.ndarray, np.ndarray] | None = None  # rows [G], and for each which tokens may come [G, V]
     drafts: np.ndarray | None = None  # [B, K] guessed tokens to be verified, -1 where there is none
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from .params import SamplingParams
-from .sampling import SamplingInputs, sample
+from .sampling import SamplingInputs, bans_of, sample
 from ..model.attention import AttentionInputs
 from ..model.transformer import ModelConfig, Transformer
 
@@ -19,7 +19,9 @@ def room_for(prompt_token_ids: Sequence[int], params: SamplingParams, config: Mo
     limit, length = config.max_position_embeddings, len(prompt_token_ids)
     if length == 0:
         raise ValueError("the prompt is empty, but the model needs a token to start from: give it some text")
-    for ids, what in ((prompt_token_ids, "prompt token id"), (params.stop_token_ids, "stop token id")):
+    for ids, what in ((prompt_token_ids, "prompt token id"), (params.stop_token_ids, "stop token id"),
+                      (params.allowed_token_ids or (), "allowed token id"),
+                      ([i for i, _ in params.logit_bias], "token id of logit_bias")):
         if foreign := [i for i in ids if not 0 <= i < config.vocab_size]:
             raise ValueError(f"{what} {foreign[0]} is outside this model's vocabulary of "
                              f"{config.vocab_size:,} tokens: use the tokenizer that came with the model")
@@ -42,24 +44,27 @@ def next_token(model: Transformer, token_ids: Sequence[int], inputs: SamplingInp
 
 # %% ../../nbs/11_prefill_and_decode.ipynb #369e5579
 def generate(model: Transformer, prompt_token_ids: Sequence[int], params: SamplingParams | None = None,
-             *, seed: int = 0) -> Iterator[int]:
+             *, seed: int = 0, bad_words: Sequence[Sequence[int]] = ()) -> Iterator[int]:
     """Yield the tokens that follow the prompt, one by one: the naive loop that recomputes everything.
 
     Ends after `params.max_tokens` tokens, or after a token of the stop set, which is still yielded.
-    seed: used when `params.seed` is None. Raises ValueError at once, before the first token.
-    Knows nothing of text, caches or other requests.
+    seed: used when `params.seed` is None. bad_words: token ids of `params.bad_words`; texts in `params.stop`
+    are ignored. Raises ValueError at once, before the first token. Knows nothing of text, caches or other
+    requests.
     """
     params = params or SamplingParams()
     room = room_for(prompt_token_ids, params, model.config)
     seed = seed if params.seed is None else params.seed
-    return naive_loop(model, list(prompt_token_ids), params, seed, room)
+    return naive_loop(model, list(prompt_token_ids), params, seed, room, bad_words)
 
 
-def naive_loop(model, token_ids, params, seed, room):
+def naive_loop(model, token_ids, params, seed, room, bad_words):
     """The loop of `generate`, once its arguments are known to be good."""
     device, stop = next(model.parameters()).device, params.stop_set(model.config.eos_token_ids)
+    bans = [bans_of(params, stop | set(model.config.eos_token_ids), bad_words)]
     for index in range(room):
-        inputs = SamplingInputs.from_params([params], [seed], [index], model.config.vocab_size, device)
+        inputs = SamplingInputs.from_params([params], [seed], [index], model.config.vocab_size, device,
+                                            [token_ids], bans)
         token = next_token(model, token_ids, inputs)
         yield token
         if token in stop:

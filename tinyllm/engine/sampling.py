@@ -2,7 +2,9 @@
 
 # %% auto #0
 __all__ = ['DTYPES', 'MASK32', 'ROUND_MULTIPLIERS', 'KEY_STEPS', 'SamplingInputs', 'apply_min_p', 'apply_top_k_top_p',
-           'filter_logits', 'multiply_32', 'philox', 'Purpose', 'random_words', 'uniform', 'gumbel_noise', 'sample']
+           'filter_logits', 'LogitEdits', 'apply_penalties', 'apply_bans', 'edit_logits', 'EditTable', 'edits_of',
+           'bans_of', 'gather_logprobs', 'multiply_32', 'philox', 'Purpose', 'random_words', 'uniform', 'gumbel_noise',
+           'sample']
 
 # %% ../../nbs/10_sampling.ipynb #bf77356b
 from collections.abc import Sequence
@@ -20,7 +22,8 @@ class SamplingInputs:
     """What the sampler must know of each row, as tensors on the device, [B] each.
 
     The three flags live on the host and say which work the whole batch can skip; they change
-    the cost, never a token. A greedy row has temperature 1 and no filters.
+    the cost, never a token. A greedy row has temperature 1 and no filters. `edits` is for the rows
+    with penalties, biases or bans; None when there is none.
     """
 
     greedy: Tensor  # bool
@@ -33,11 +36,16 @@ class SamplingInputs:
     all_greedy: bool
     any_min_p: bool
     any_top_k_or_p: bool
+    edits: "LogitEdits | None" = None
 
     @classmethod
     def from_params(cls, params: Sequence[SamplingParams], seeds: Sequence[int],
-                    output_indices: Sequence[int], vocab_size: int, device="cpu") -> "SamplingInputs":
-        """One row a request: its wishes, its 64-bit seed (its own or one it was given), its tokens so far."""
+                    output_indices: Sequence[int], vocab_size: int, device="cpu",
+                    texts: Sequence[Sequence[int]] = (), bans=()) -> "SamplingInputs":
+        """One row a request: its wishes, its 64-bit seed (its own or one it was given), its tokens so far.
+
+        texts, bans: prompt and output as ids, and `bans_of` each; needed where `edits_logits` is true.
+        """
         rows = [SamplingParams(temperature=0) if p.greedy else p for p in params]
         columns = {
             "greedy": [p.greedy for p in rows],
@@ -50,7 +58,8 @@ class SamplingInputs:
         }
         tensors = {n: torch.tensor(column, dtype=DTYPES[n], device=device) for n, column in columns.items()}
         return cls(**tensors, all_greedy=all(columns["greedy"]), any_min_p=max(columns["min_p"]) > 0,
-                   any_top_k_or_p=min(columns["top_k"]) < vocab_size or min(columns["top_p"]) < 1)
+                   any_top_k_or_p=min(columns["top_k"]) < vocab_size or min(columns["top_p"]) < 1,
+                   edits=edits_of(params, output_indices, vocab_size, device, texts, bans))
 
 
 DTYPES = {"greedy": torch.bool, "temperature": torch.float32, "top_k": torch.int64, "top_p": torch.float32,
@@ -87,14 +96,146 @@ def apply_top_k_top_p(logits: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
 def filter_logits(logits: Tensor, inputs: SamplingInputs) -> Tensor:
     """The logits whose softmax is the distribution to draw from: [B, V], -inf for tokens that are out.
 
-    Order as in vLLM: temperature, min-p, then top-k and top-p. Greedy rows pass unchanged.
+    Order as in vLLM: biases, bans and penalties, temperature, min-p, then top-k and top-p. For a greedy
+    row only the first three count.
     """
-    logits = logits / inputs.temperature[:, None]
+    logits = edit_logits(logits, inputs.edits) / inputs.temperature[:, None]
     if inputs.any_min_p:
         logits = apply_min_p(logits, inputs.min_p)
     if inputs.any_top_k_or_p:
         logits = apply_top_k_top_p(logits, inputs.top_k, inputs.top_p)
     return logits
+
+# %% ../../nbs/10_sampling.ipynb #4e9924a7
+@dataclass(frozen=True)
+class LogitEdits:
+    """What to do to logits before the temperature, for the E rows of a batch that ask for any of it.
+
+    bans: [E, M, 2 + K], in each line a token, the output index from which on it may come, and the K
+    output tokens that must stand right before for the ban to hold (-1: any).
+    """
+
+    rows: Tensor         # [E] int64, which rows of the batch
+    penalties: Tensor    # [E, 3] float32: repetition, frequency, presence; 1, 0, 0 when off
+    bans: Tensor
+    bias: Tensor | None  # [E, V] float32, added; -inf for tokens that may never come
+    token_ids: Tensor    # [E, L] int64: prompt, output, and behind them anything
+    prompt_lens: Tensor  # [E] int64
+    lens: Tensor         # [E] int64, prompt and output together
+
+# %% ../../nbs/10_sampling.ipynb #0c2c6ef1
+def apply_penalties(logits: Tensor, edits: LogitEdits) -> Tensor:
+    """Make tokens that occur already less likely. logits: [E, V]. (Repetition: Keskar et al. 2019, sec. 4.1.)"""
+    repetition, frequency, presence = edits.penalties[:, :, None].unbind(1)
+    place = torch.arange(edits.token_ids.shape[1], device=logits.device)
+    real = place < edits.lens[:, None]
+    said = real & (place >= edits.prompt_lens[:, None])
+    nowhere = logits.shape[1]
+    counts = logits.new_zeros(len(logits), nowhere + 1)
+    seen = counts.scatter(1, edits.token_ids.where(real, nowhere), 1.0)[:, :nowhere] > 0
+    ids = edits.token_ids.where(said, nowhere)
+    counts = counts.scatter_add(1, ids, torch.ones_like(ids, dtype=counts.dtype))[:, :nowhere]
+    logits = torch.where(seen, torch.where(logits > 0, logits / repetition, logits * repetition), logits)
+    return logits - frequency * counts - presence * (counts > 0)
+
+
+def apply_bans(logits: Tensor, edits: LogitEdits) -> Tensor:
+    """Make banned tokens impossible where the ban holds. logits: [E, V]."""
+    token, until, before = edits.bans[..., 0], edits.bans[..., 1], edits.bans[..., 2:]
+    place = edits.lens[:, None] + torch.arange(-before.shape[-1], 0, device=logits.device)
+    past = edits.token_ids.gather(1, place.clamp(min=0))
+    past = past.masked_fill(place < edits.prompt_lens[:, None], -2)[:, None]  # a prompt's tokens are no match
+    holds = ((before == past) | (before == -1)).all(-1) & ((edits.lens - edits.prompt_lens)[:, None] < until)
+    nowhere = logits.shape[1]
+    wider = torch.nn.functional.pad(logits, (0, 1))
+    return wider.scatter(1, token.where(holds, nowhere), -torch.inf)[:, :nowhere]
+
+
+def edit_logits(logits: Tensor, edits: LogitEdits | None) -> Tensor:
+    """Biases, bans and penalties, in vLLM's order, on the rows that ask for them. logits: [B, V]."""
+    if edits is None:
+        return logits
+    chosen = logits.index_select(0, edits.rows)
+    if edits.bias is not None:
+        chosen = chosen + edits.bias
+    return logits.index_copy(0, edits.rows, apply_penalties(apply_bans(chosen, edits), edits))
+
+# %% ../../nbs/10_sampling.ipynb #26d44c13
+class EditTable:
+    """What each row asks for its logits, on the device. Only rows that were written may be selected."""
+
+    def __init__(self, num_rows: int, vocab_size: int, device="cpu"):
+        self.vocab_size, self.device = vocab_size, device
+        self.penalties = torch.zeros(num_rows, 3, device=device)
+        self.bans = torch.zeros(num_rows, 0, 2, dtype=torch.int64, device=device)
+        self.bias: Tensor | None = None
+
+    def write(self, row: int, params: SamplingParams, bans: Sequence[Sequence[int]] = ()) -> None:
+        """Somebody moves into the row. bans: as in `LogitEdits`, without padding."""
+        wishes = params.repetition_penalty, params.frequency_penalty, params.presence_penalty
+        self.penalties[row] = torch.tensor(wishes, device=self.device)
+        num, width = max(self.bans.shape[1], len(bans)), max(self.bans.shape[2], *map(len, bans), 2)
+        if (num, width) != self.bans.shape[1:]:
+            wider = self.bans.new_full((len(self.bans), num, width), -1)
+            wider[:, :, 1] = 0  # an empty line holds before output 0, so never
+            wider[:, : self.bans.shape[1], :2] = self.bans[:, :, :2]
+            wider[:, : self.bans.shape[1], width - self.bans.shape[2] + 2 :] = self.bans[:, :, 2:]
+            self.bans = wider
+        lines = [(*ban[:2], *[-1] * (width - len(ban)), *ban[2:]) for ban in bans]
+        lines += [(0, 0, *[-1] * (width - 2))] * (num - len(bans))
+        self.bans[row] = torch.tensor(lines, dtype=torch.int64, device=self.device).view(num, width)
+        self.write_bias(row, params)
+
+    def write_bias(self, row: int, params: SamplingParams) -> None:
+        """The dense part: `logit_bias`, and -inf for all that is not in `allowed_token_ids`."""
+        some = params.logit_bias or params.allowed_token_ids is not None
+        if some and self.bias is None:
+            self.bias = torch.zeros(len(self.penalties), self.vocab_size, device=self.device)
+        if self.bias is not None:
+            bias = torch.full((self.vocab_size,), 0.0 if params.allowed_token_ids is None else -torch.inf)
+            bias[list(params.allowed_token_ids or ())] = 0.0
+            for token_id, value in params.logit_bias:
+                bias[token_id] += value
+            self.bias[row] = bias.to(self.device)
+
+    def select(self, rows: Tensor, at: Tensor, token_ids: Tensor, prompt_lens: Tensor,
+               lens: Tensor) -> LogitEdits:
+        """For the batch's rows `at`, [E], which are the table's `rows`, [E]; the others as in `LogitEdits`."""
+        bias = None if self.bias is None else self.bias.index_select(0, rows)
+        return LogitEdits(at, self.penalties.index_select(0, rows), self.bans.index_select(0, rows), bias,
+                          token_ids, prompt_lens, lens)
+
+
+def edits_of(params, output_indices, vocab_size: int, device, texts, bans) -> LogitEdits | None:
+    """The edits for a batch given as lists, or None when nobody asks for any."""
+    at = [i for i, p in enumerate(params) if p.edits_logits or (bans and bans[i])]
+    if not at:
+        return None
+    table, longest = EditTable(len(params), vocab_size, device), max(len(texts[i]) for i in at)
+    for i in at:
+        table.write(i, params[i], bans[i] if bans else ())
+    rows, lens, done = (torch.tensor([column[i] for i in at], device=device)
+                        for column in (range(len(params)), list(map(len, texts)), list(output_indices)))
+    ids = torch.tensor([[*texts[i], *[0] * (longest - len(texts[i]))] for i in at], device=device)
+    return table.select(rows, rows, ids, lens - done, lens)
+
+
+def bans_of(params: SamplingParams, ends: Sequence[int], bad_words: Sequence[Sequence[int]] = ()):
+    """A request's bans: `ends`, the tokens that may not come before `min_tokens`, and bad words as token ids."""
+    early = [(token_id, params.min_tokens) for token_id in ends if params.min_tokens]
+    return tuple(early + [(word[-1], 2**31, *word[:-1]) for word in bad_words])
+
+# %% ../../nbs/10_sampling.ipynb #ac262eeb
+def gather_logprobs(logits: Tensor, token_ids: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """How likely each line's token was, and who the k likeliest were (-1: all). logits [n, V], token_ids [n].
+
+    Returns token ids and log-probabilities, [n, 1 + k] each, the line's own token first, and its rank, [n]:
+    how many tokens are as likely or likelier.
+    """
+    logprobs = logits.log_softmax(-1)
+    own = logprobs.gather(1, token_ids[:, None])
+    values, ids = logprobs.topk(logits.shape[1] if k < 0 else min(k, logits.shape[1]))
+    return torch.cat((token_ids[:, None], ids), 1), torch.cat((own, values), 1), (logprobs >= own).sum(1)
 
 # %% ../../nbs/10_sampling.ipynb #86a61016
 MASK32 = 0xFFFFFFFF
@@ -179,6 +320,6 @@ def sample(logits: Tensor, inputs: SamplingInputs) -> Tensor:
     probability. Greedy rows get no noise. Nothing waits for the host.
     """
     if inputs.all_greedy:
-        return logits.argmax(-1)
+        return edit_logits(logits, inputs.edits).argmax(-1)
     noise = gumbel_noise(inputs.seed, inputs.output_index, Purpose.TARGET, logits.shape[-1])
     return (filter_logits(logits, inputs) + noise.masked_fill_(inputs.greedy[:, None], 0)).argmax(-1)

@@ -2,16 +2,18 @@
 
 # %% auto #0
 __all__ = ['Rows', 'last_length', 'share_budget', 'Residents', 'move_in', 'move_out', 'Queue', 'give_blocks', 'admit',
-           'Scheduler', 'refuse_impossible', 'make_plan', 'count_tokens', 'take_tokens', 'finish']
+           'Scheduler', 'refuse_impossible', 'make_plan', 'ask_grammars', 'count_tokens', 'take_tokens', 'finish',
+           'keep_logprobs', 'logprob_lines']
 
 # %% ../../nbs/17_chunked_prefill.ipynb #fea14365
 import heapq
 from bisect import insort
+from dataclasses import replace
 
 import numpy as np
 
 from .blocks import BlockPool, BlockTables, finish_step, free_blocks
-from .core import Admission, Output, Plan, Request, StepResult
+from .core import Admission, Logprobs, Output, Plan, Request, StepResult
 from .prefix import PrefixCache, extend_chain
 
 # %% ../../nbs/17_chunked_prefill.ipynb #201d7611
@@ -25,6 +27,7 @@ class Rows:
         self.micro_batches, self.turn = micro_batches, 0
         self.num_tokens, self.num_known, self.num_computed, self.end, self.num_named, self.num_sent, \
             self.last_step, self.epoch = np.zeros((8, num_rows), np.int64)
+        self.careful = np.zeros(num_rows, bool)  # must know each token before the next one is due
         self.token_ids = np.zeros((num_rows, max_len), np.int32)
         self.stop_ids = np.full((num_rows, 2), -1, np.int64)
         self.requests: list[Request | None] = [None] * num_rows
@@ -36,7 +39,7 @@ class Rows:
         self.requests[row] = request
         self.num_tokens[row] = self.num_known[row] = len(token_ids)
         self.num_computed[row], self.num_named[row], self.num_sent[row] = num_computed, num_named, 0
-        self.end[row] = last_length(request)
+        self.end[row], self.careful[row] = last_length(request), request.grammar is not None
         self.token_ids[row, : len(token_ids)] = token_ids
         stop = sorted(request.stop_token_ids)
         if len(stop) > self.stop_ids.shape[1]:
@@ -49,7 +52,7 @@ class Rows:
     def leave(self, request: Request) -> int:
         """Take the row back; results still under way for it will be dropped."""
         row, request.row = request.row, -1
-        self.requests[row] = None
+        self.requests[row], self.careful[row] = None, False
         self.epoch[row] += 1
         self.free[row % self.micro_batches].append(row)
         return row
@@ -68,6 +71,8 @@ def share_budget(rows: Rows, order: np.ndarray, budget: int) -> tuple[np.ndarray
     """Who computes how many tokens: rows and counts, at least 1 each, at most `budget` together."""
     tokens = rows.num_tokens[order]
     want = np.maximum(tokens - rows.num_computed[order], 0) * (tokens < rows.end[order])
+    if rows.careful.any():
+        want[rows.careful[order] & (tokens > rows.num_known[order])] = 0
     if want.size and want.max() > 1:
         first = np.argsort(want > 1, kind="stable")
         order, want = order[first], want[first]
@@ -90,11 +95,13 @@ class Residents:
     def find_shared(self, request: Request, token_ids: np.ndarray) -> list[int] | None:
         """Blocks with the request's first tokens that it can hold too; None: wait for a sibling's."""
         found, full = [], (len(token_ids) - 1) // self.block_size
+        prompt = len(request.prompt_token_ids)
+        if request.params.prompt_logprobs is not None and len(request.prompt_logprobs) < prompt - 1:
+            return []  # every token of the prompt must be computed to say how likely the next one was
         if self.cache:
             names = request.block_names
             extend_chain(names, token_ids, full, self.block_size, request.salt)
             found = self.cache.lookup(names[:full])
-        prompt = len(request.prompt_token_ids)
         running = [other.row for other in request.siblings if other.row >= 0]
         if any(self.rows.num_computed[row] < prompt for row in running):
             return None
@@ -229,7 +236,8 @@ def admit(home: Residents, queue: Queue, budget: int, chunked: bool) -> tuple[li
             request.num_cached_tokens = len(token_ids) - todo
         counts.append(count)
         admissions.append(Admission(request.row, token_ids, len(request.prompt_token_ids),
-                                    request.params, request.seed))
+                                    request.params if request.grammar is None
+                                    else replace(request.params, grammar=None), request.seed, request.bans))
     return counts, admissions
 
 # %% ../../nbs/17_chunked_prefill.ipynb #e930f3da
@@ -337,7 +345,15 @@ def make_plan(home: Residents, step: int, rows, counts, new_counts, admissions) 
         columns = np.arange(len(owners)) + np.repeat(r.num_sent[rows] - np.cumsum(unsent) + unsent, unsent)
         new_blocks = (owners, columns, tables.table[owners, columns])
         r.num_sent[rows] = tables.length[rows]
-    return Plan(step, rows, computed - counts, counts, samples, r.epoch[rows], tuple(admissions), new_blocks)
+    return Plan(step, rows, computed - counts, counts, samples, r.epoch[rows], tuple(admissions), new_blocks,
+                ask_grammars(r, rows[samples]) if r.careful.any() else None)
+
+
+def ask_grammars(r: Rows, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Of the rows that sample, those with a grammar, and which tokens it lets them say."""
+    rows = rows[r.careful[rows]]
+    masks = [request.grammar(request.output_token_ids) for request in map(r.requests.__getitem__, rows.tolist())]
+    return (rows, np.array(masks, bool)) if masks else None
 
 # %% ../../nbs/17_chunked_prefill.ipynb #97a984f3
 def count_tokens(rows: Rows, where: np.ndarray, tokens: np.ndarray, counts: np.ndarray | None):
@@ -366,6 +382,8 @@ def take_tokens(rows: Rows, plan: Plan, result: StepResult) -> list[Output]:
     if result.counts is not None:  # guesses that were right are tokens, the others were never computed
         rows.num_tokens[where] += counts - 1
         rows.num_computed[where] -= np.maximum((plan.starts + plan.counts)[at] - (known + counts - 1), 0)
+    if result.logprobs is not None or result.prompt_logprobs:
+        keep_logprobs(rows, plan, result, at, live, counts)
     outputs = []
     for row, count, line in zip(where.tolist(), counts.tolist(), tokens.tolist(), strict=True):
         request, new = rows.requests[row], line[:count]
@@ -382,3 +400,25 @@ def finish(output: Output, stopped: bool) -> Output:
     request.finish_reason = "stop" if stopped else "length"
     request.stop_reason = token if stopped and token in request.params.stop_token_ids else None
     return output._replace(finish_reason=request.finish_reason)
+
+# %% ../../nbs/17_chunked_prefill.ipynb #d46fc1aa
+def keep_logprobs(rows: Rows, plan: Plan, result: StepResult, at, live, counts) -> None:
+    """Give each request the log-probabilities that it asked for."""
+    width, found = result.tokens.shape[1], result.logprobs
+    for i, line in enumerate(live.tolist() if found is not None else ()):
+        request = rows.requests[plan.rows[at[i]]]
+        if request.params.logprobs is not None:
+            some = slice(line * width, line * width + int(counts[i]))
+            request.logprobs += logprob_lines(found, some, request.params.logprobs)
+    for i, found in result.prompt_logprobs:
+        request, start = rows.requests[plan.rows[i]], int(plan.starts[i])
+        if rows.epoch[plan.rows[i]] == plan.epochs[i] and start in (0, len(request.prompt_logprobs)):
+            del request.prompt_logprobs[start:]
+            request.prompt_logprobs += logprob_lines(found, slice(None), request.params.prompt_logprobs)
+
+
+def logprob_lines(found: Logprobs, some: slice, k: int) -> list[tuple]:
+    """Some lines of `found`, each with the token itself and its k likeliest (-1: all)."""
+    end = None if k < 0 else 1 + k
+    return list(zip(found.token_ids[some, :end].tolist(), found.logprobs[some, :end].tolist(),
+                    found.ranks[some].tolist(), strict=True))
