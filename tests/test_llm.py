@@ -1,12 +1,13 @@
 """The front door: vLLM's names and shapes, in order, with clear refusals."""
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 import tinyllm
 from tinyllm.engine.generate import generate
-from tinyllm.engine.params import SamplingParams
+from tinyllm.engine.params import RequestOutputKind, SamplingParams
 from tinyllm.llm import LLM
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
@@ -163,3 +164,137 @@ def test_dummy_weights_are_the_same_each_time_for_a_seed():
 def test_a_list_of_parameters_must_fit(llm):
     with pytest.raises(ValueError, match="1 entries for 2 prompts"):
         llm.generate(["a", "b"], [GREEDY], use_tqdm=False)
+
+
+def say(llm, prompt="Once upon a time", **wishes):
+    return llm.generate(prompt, SamplingParams(**{"temperature": 0, "max_tokens": 24, **wishes}), use_tqdm=False)[0]
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_a_stop_text_ends_the_answer_before_it_however_it_is_cut_into_tokens(depth):
+    llm = LLM("fable", max_model_len=128, max_num_seqs=4, num_gpu_blocks_override=40, async_scheduling=bool(depth))
+    whole = say(llm).outputs[0]
+    for start in range(3, len(whole.text) - 6, 7):
+        stop = whole.text[start : start + 5]
+        cut = say(llm, stop=["never said", stop]).outputs[0]
+        place = whole.text.index(stop)
+        assert cut.text == whole.text[:place] and cut.finish_reason == "stop" and cut.stop_reason == stop
+        assert cut.token_ids == whole.token_ids[: len(cut.token_ids)]
+        assert stop in llm.tokenizer.decode(cut.token_ids) and stop not in llm.tokenizer.decode(cut.token_ids[:-1])
+        kept = say(llm, stop=stop, include_stop_str_in_output=True).outputs[0]
+        assert kept.text == whole.text[: place + len(stop)] and kept.token_ids == cut.token_ids
+    assert idle(llm) and not llm.engine.watched
+
+
+def test_a_stream_never_shows_what_may_be_the_beginning_of_a_stop_text(llm):
+    whole = say(llm).outputs[0].text
+    stop = whole[20:30]
+    shown = [
+        o.outputs[0] for o in llm.stream("Once upon a time", SamplingParams(temperature=0, max_tokens=24, stop=stop))
+    ]
+    assert all(whole[:20].startswith(answer.text) for answer in shown) and shown[-1].text == whole[:20]
+    almost = stop[:-1] + "%"  # held back in vain
+    shown = [
+        o.outputs[0].text
+        for o in llm.stream("Once upon a time", SamplingParams(temperature=0, max_tokens=24, stop=almost))
+    ]
+    assert shown[-1] == whole and all(whole.startswith(text) for text in shown)
+
+
+def test_a_stop_text_does_not_count_before_min_tokens(llm):
+    whole = say(llm).outputs[0]
+    stop = llm.tokenizer.decode(whole.token_ids[2:4])
+    assert len(say(llm, stop=stop).outputs[0].token_ids) == 4
+    assert say(llm, stop=stop, min_tokens=4).outputs[0].text != say(llm, stop=stop).outputs[0].text
+
+
+def test_an_ending_token_may_stay_in_the_text(llm):
+    plain = say(llm).outputs[0]
+    stop = plain.token_ids[5]
+    kept = say(llm, stop_token_ids=[stop], include_stop_str_in_output=True).outputs[0]
+    assert kept.text == llm.tokenizer.decode(kept.token_ids) and kept.stop_reason == stop
+
+
+def test_a_stream_of_differences_joins_to_the_whole(llm):
+    wish = {"temperature": 0, "max_tokens": 24, "logprobs": 1, "stop": "%%%%"}
+    whole = say(llm, **wish).outputs[0]
+    parts = [
+        o.outputs[0]
+        for o in llm.stream("Once upon a time", SamplingParams(**wish, output_kind=RequestOutputKind.DELTA))
+    ]
+    assert "".join(p.text for p in parts) == whole.text and [t for p in parts for t in p.token_ids] == whole.token_ids
+    assert [e for p in parts for e in p.logprobs] == whole.logprobs and len(parts) == 24
+    wish |= {"output_kind": RequestOutputKind.FINAL_ONLY}
+    assert [o.outputs[0] for o in llm.stream("Once upon a time", SamplingParams(**wish))] == [whole]
+
+
+def test_logprobs_have_vllms_shape(llm):
+    answer = say(llm, logprobs=2, prompt_logprobs=1)
+    out, prompt = answer.outputs[0], answer.prompt_token_ids
+    assert len(out.logprobs) == len(out.token_ids) and answer.prompt_logprobs[0] is None
+    assert len(answer.prompt_logprobs) == len(prompt)
+    for token, entry in zip(out.token_ids, out.logprobs, strict=True):
+        assert next(iter(entry)) == token and entry[token].rank == 1 and len(entry) == 2  # greedy: the likeliest
+        assert [e.rank for e in entry.values()] == [1, 2] and entry[token].decoded_token == llm.tokenizer.decode(
+            [token]
+        )
+    for token, entry in zip(prompt[1:], answer.prompt_logprobs[1:], strict=True):
+        assert next(iter(entry)) == token and 1 in [e.rank for e in entry.values()]
+    assert out.cumulative_logprob == pytest.approx(
+        sum(e[t].logprob for t, e in zip(out.token_ids, out.logprobs, strict=True))
+    )
+    assert say(llm).outputs[0].logprobs is None and say(llm).prompt_logprobs is None
+
+
+def test_prompt_logprobs_do_not_read_the_prefix_cache_but_fill_it(llm):
+    prompt = "The old king said to the young queen that he would not go into the dark forest again, and she wept."
+    first = say(llm, prompt, prompt_logprobs=0)
+    assert first.num_cached_tokens == 0
+    assert say(llm, prompt).num_cached_tokens > 0
+    again = say(llm, prompt, prompt_logprobs=0, n=1)
+    assert again.num_cached_tokens == 0 and again.prompt_logprobs == first.prompt_logprobs
+    three = say(llm, prompt, prompt_logprobs=0, n=3, temperature=1, seed=1)
+    assert three.prompt_logprobs == first.prompt_logprobs
+
+
+def test_bad_words_never_come_with_or_without_a_space_before_them(llm):
+    words = [w for w in ("he", "and", "his", "that") if len(llm.tokenizer.encode(w)) == 1]
+    banned = {i for word in words for space in ("", " ") for i in llm.tokenizer.encode(space + word)}
+    assert len(banned) == 2 * len(words) > 0  # each is one token, with a space and without
+    assert banned & set(say(llm).outputs[0].token_ids)
+    assert not banned & set(say(llm, bad_words=words).outputs[0].token_ids)
+
+
+def test_characters_are_whole_in_every_piece_of_a_stream(llm):
+    ids = llm.tokenizer.encode("é✨日", add_special_tokens=False)
+
+    def spell():
+        return lambda said: np.arange(llm.model.config.vocab_size) == ids[len(said) % len(ids)]
+
+    wish = SamplingParams(temperature=0, max_tokens=2 * len(ids), grammar=spell, output_kind=RequestOutputKind.DELTA)
+    pieces = [o.outputs[0].text for o in llm.stream("A", wish)]
+    assert "".join(pieces) == "é✨日é✨日"
+
+
+@pytest.mark.parametrize(
+    "wish, words",
+    [
+        ({"logprobs": 21}, "max_logprobs is 20"),
+        ({"prompt_logprobs": -1}, "max_logprobs is 20"),
+        ({"allowed_token_ids": [4096]}, "4,096 tokens"),
+        ({"logit_bias": {5000: 1.0}}, "token id of logit_bias 5000"),
+    ],
+)
+def test_a_wish_beyond_the_model_or_the_engine_is_refused(llm, wish, words):
+    with pytest.raises(ValueError, match=words):
+        llm.generate("Once", SamplingParams(**wish), use_tqdm=False)
+    assert idle(llm)
+
+
+def test_texts_need_a_tokenizer():
+    blind = LLM("fable", max_model_len=64, max_num_seqs=1, num_gpu_blocks_override=8, skip_tokenizer_init=True)
+    for wish in ({"stop": "x"}, {"bad_words": ["x"]}):
+        with pytest.raises(ValueError, match="no tokenizer"):
+            blind.generate({"prompt_token_ids": [5]}, SamplingParams(**wish), use_tqdm=False)
+    out = blind.generate({"prompt_token_ids": [5]}, SamplingParams(logprobs=1), use_tqdm=False)[0].outputs[0]
+    assert out.text == "" and all(e.decoded_token is None for entry in out.logprobs for e in entry.values())

@@ -12,10 +12,15 @@ from hypothesis import strategies as st
 from tinyllm.engine.params import SamplingParams
 from tinyllm.engine.sampling import (
     Purpose,
+    EditTable,
     SamplingInputs,
     apply_min_p,
     apply_top_k_top_p,
+    bans_of,
+    edit_logits,
+    edits_of,
     filter_logits,
+    gather_logprobs,
     gumbel_noise,
     philox,
     random_words,
@@ -36,9 +41,7 @@ def some_logits(rows, vocab_size, seed=0, spread=3.0):
 
 
 def probabilities(logits, **wishes):
-    return filter_logits(
-        logits, inputs_for([SamplingParams(**wishes)] * len(logits), logits.shape[1])
-    ).softmax(-1)
+    return filter_logits(logits, inputs_for([SamplingParams(**wishes)] * len(logits), logits.shape[1])).softmax(-1)
 
 
 def chi_squared_excess(counts, expected):
@@ -109,9 +112,7 @@ def test_noise_is_the_documented_function_of_the_word():
     seed, index = torch.tensor([3]), torch.tensor([4])
     u = uniform(random_words(seed, index, Purpose.TARGET, range(100_000))).double()
     exact = -torch.log(-torch.log1p(-u))
-    torch.testing.assert_close(
-        gumbel_noise(seed, index, Purpose.TARGET, 100_000).double(), exact, rtol=1e-5, atol=1e-6
-    )
+    torch.testing.assert_close(gumbel_noise(seed, index, Purpose.TARGET, 100_000).double(), exact, rtol=1e-5, atol=1e-6)
 
 
 def test_noise_follows_the_gumbel_distribution():
@@ -217,9 +218,7 @@ def test_draws_are_independent_of_each_other(which):
     draws, logits = 40_000, some_logits(1, 6, seed=8, spread=0.7)
     p = logits.softmax(-1)[0].double()
     n = torch.arange(draws)
-    seeds, indices = (
-        (torch.full((draws,), 7), 2 * n) if which == "consecutive output indices" else (2 * n, n * 0 + 3)
-    )
+    seeds, indices = (torch.full((draws,), 7), 2 * n) if which == "consecutive output indices" else (2 * n, n * 0 + 3)
     first = gumbel_noise(seeds, indices, Purpose.TARGET, 6)
     if which == "consecutive output indices":
         second = gumbel_noise(seeds, indices + 1, Purpose.TARGET, 6)
@@ -248,9 +247,7 @@ def test_top_p_keeps_the_lower_id_of_equals_and_as_much_probability_as_transform
     assert (ours > 0).tolist() == [[True] * 5 + [False] * 3]
     theirs = their_probabilities(logits, ("top_p", 0.55))
     torch.testing.assert_close(ours.sort().values, theirs.sort().values)
-    assert (
-        probabilities(logits, top_p=1e-9).argmax() == logits.argmax() == 0
-    )  # tiny top_p is greedy, ties included
+    assert probabilities(logits, top_p=1e-9).argmax() == logits.argmax() == 0  # tiny top_p is greedy, ties included
 
 
 def test_top_k_of_the_whole_vocabulary_or_more_changes_nothing():
@@ -355,9 +352,7 @@ def test_tokens_move_with_their_rows(order, size):
 
 def test_greedy_rows_in_a_mixed_batch_take_the_likeliest_token():
     logits, _, seeds, indices = mixed_batch(10)
-    params = [
-        SamplingParams(temperature=0, top_k=3) if i % 2 else SamplingParams(temperature=2) for i in range(10)
-    ]
+    params = [SamplingParams(temperature=0, top_k=3) if i % 2 else SamplingParams(temperature=2) for i in range(10)]
     tokens = sample(logits, SamplingInputs.from_params(params, seeds, indices, 999))
     assert torch.equal(tokens[1::2], logits.argmax(-1)[1::2])
     assert not torch.equal(tokens[::2], logits.argmax(-1)[::2])
@@ -376,9 +371,7 @@ def test_host_flags_change_the_cost_and_never_a_token():
     params = [SamplingParams(temperature=p.temperature) for p in params]
     lean = SamplingInputs.from_params(params, seeds, indices, 999)
     assert not lean.any_min_p and not lean.any_top_k_or_p
-    assert torch.equal(
-        sample(logits, lean), sample(logits, replace(lean, any_min_p=True, any_top_k_or_p=True))
-    )
+    assert torch.equal(sample(logits, lean), sample(logits, replace(lean, any_min_p=True, any_top_k_or_p=True)))
 
 
 @pytest.mark.parametrize("cuts", [[500], [1, 2, 3], [333, 334, 900]])
@@ -404,3 +397,115 @@ def test_the_global_generator_is_neither_read_nor_moved():
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
     assert torch.equal(sample(logits, inputs), first)
+
+
+# ---- edits: penalties, biases, bans ----
+
+TEXTS = [[5, 3, 9, 9], [1, 2, 3, 4, 5, 6], [7], [9, 8, 9, 8, 8, 9]]
+
+
+def edited(logits, params, texts, done, bans=()):
+    """What the edits make of the logits; done: how many tokens of each text are output."""
+    return edit_logits(logits, edits_of(params, done, logits.shape[1], "cpu", texts, bans))
+
+
+def transformed(processor, logits, texts):
+    """The same by one of transformers' processors, which look at one text at a time."""
+    return torch.cat([processor(torch.tensor([t]), line[None].clone()) for t, line in zip(texts, logits, strict=True)])
+
+
+@pytest.mark.parametrize("penalty", [0.5, 1.0, 1.7])
+def test_the_repetition_penalty_is_that_of_transformers(penalty):
+    from transformers import RepetitionPenaltyLogitsProcessor
+
+    logits = some_logits(4, 12)
+    found = edited(logits, [SamplingParams(repetition_penalty=penalty)] * 4, TEXTS, [2, 0, 1, 6])
+    assert torch.allclose(found, transformed(RepetitionPenaltyLogitsProcessor(penalty), logits, TEXTS))
+
+
+def test_frequency_and_presence_count_the_output_only():
+    logits = torch.zeros(2, 12)
+    params = [SamplingParams(frequency_penalty=0.5), SamplingParams(presence_penalty=-0.25)]
+    found = edited(logits, params, [[5, 9, 9, 3], [5, 9, 9, 3]], [3, 2])
+    assert found[0].tolist() == [0, 0, 0, -0.5, 0, 0, 0, 0, 0, -1, 0, 0]
+    assert found[1].tolist() == [0, 0, 0, 0.25, 0, 0, 0, 0, 0, 0.25, 0, 0]
+
+
+def test_biases_and_bans_are_those_of_transformers():
+    from transformers import NoBadWordsLogitsProcessor, SequenceBiasLogitsProcessor
+
+    logits, words = some_logits(4, 12), [[3], [9, 4], [8, 9, 8]]
+    bans = [bans_of(SamplingParams(), (), words)] * 4
+    found = edited(logits, [SamplingParams()] * 4, TEXTS, [len(t) for t in TEXTS], bans)
+    assert torch.equal(found, transformed(NoBadWordsLogitsProcessor(words), logits, TEXTS))
+    assert found.isinf().sum() == 4 + 3  # 3 in each line, 4 after two of the texts, 8 after the last
+    found = edited(logits, [SamplingParams(logit_bias={2: 1.5, 11: -4})] * 4, TEXTS, [0] * 4)
+    wanted = SequenceBiasLogitsProcessor([[[2], 1.5], [[11], -4.0]])
+    assert torch.allclose(found, transformed(wanted, logits, TEXTS))
+
+
+def test_bad_words_do_not_match_the_prompt():
+    ban = [bans_of(SamplingParams(), (), [[9, 4]])]
+    for done, banned in ((0, False), (1, True)):
+        found = edited(torch.zeros(1, 12), [SamplingParams()], [[5, 9]], [done], ban)
+        assert found[0, 4].isinf() == banned
+
+
+def test_no_end_before_min_tokens():
+    from transformers import MinNewTokensLengthLogitsProcessor
+
+    params, logits = SamplingParams(min_tokens=3), some_logits(1, 12)
+    for done in range(6):
+        text = [[5, 6, *range(done)]]
+        found = edited(logits, [params], text, [done], [bans_of(params, (0, 4))])
+        wanted = transformed(MinNewTokensLengthLogitsProcessor(2, 3, [0, 4], device="cpu"), logits, text)
+        assert torch.equal(found, wanted)
+
+
+def test_only_allowed_tokens_come_and_a_bias_works_among_them():
+    params = SamplingParams(allowed_token_ids=[2, 5], logit_bias={5: 1.0, 7: 50.0})
+    found = edited(torch.zeros(1, 12), [params], [[1]], [0])
+    assert found[0].isfinite().nonzero().flatten().tolist() == [2, 5] and found[0, 5] == 1
+
+
+def test_edits_touch_the_rows_that_ask_and_no_other():
+    logits = some_logits(3, 12)
+    before = logits.clone()
+    params = [SamplingParams(), SamplingParams(repetition_penalty=2.0), SamplingParams(top_k=3)]
+    found = edited(logits, params, [[1, 2], [3, 4], [5, 6]], [1, 1, 1])
+    assert torch.equal(logits, before) and torch.equal(found[[0, 2]], logits[[0, 2]])
+    assert not torch.equal(found[1], logits[1])
+    assert edits_of([SamplingParams(temperature=0.5)], [0], 12, "cpu", [[1]], ()) is None
+
+
+def test_a_table_forgets_who_was_in_the_row_before():
+    table = EditTable(2, 12)
+    text, one = torch.zeros(1, 4, dtype=torch.int64), torch.tensor([1])
+    table.write(1, SamplingParams(logit_bias={3: 9}), [(4, 9, 1, 2), (5, 9)])
+    table.write(0, SamplingParams(), [(6, 9, 1, 2, 3)])  # a longer ban makes all lines wider
+    first = edit_logits(torch.zeros(1, 12), table.select(one, one * 0, text, one, one))
+    assert first[0].isinf().nonzero().flatten().tolist() == [5] and first[0, 3] == 9
+    table.write(1, SamplingParams(repetition_penalty=1.5))
+    second = edit_logits(torch.zeros(1, 12), table.select(one, one * 0, text, one, one))
+    assert torch.equal(second, torch.zeros(1, 12))
+
+
+def test_greedy_rows_feel_their_edits():
+    params = SamplingParams(temperature=0, logit_bias={7: 100})
+    inputs = SamplingInputs.from_params([params], [0], [0], 12, texts=[[1]])
+    assert inputs.all_greedy and sample(some_logits(1, 12), inputs).tolist() == [7]
+    mixed = SamplingInputs.from_params([params, SamplingParams()], [0, 0], [0, 0], 12, texts=[[1], [1]])
+    assert sample(some_logits(2, 12), mixed)[0] == 7
+
+
+def test_logprobs_are_the_models_own_with_rank_and_the_likeliest():
+    logits = some_logits(5, 12)
+    token_ids = torch.tensor([0, 3, 3, 11, 7])
+    wanted = logits.double().log_softmax(-1)
+    for k in (0, 3, 12, -1):
+        ids, values, ranks = gather_logprobs(logits, token_ids, k)
+        assert ids.shape == values.shape == (5, 13 if k < 0 else 1 + k) and ids[:, 0].tolist() == token_ids.tolist()
+        assert torch.allclose(values.double(), wanted.gather(1, ids), atol=1e-5)
+        order = wanted.argsort(descending=True)
+        assert ids[:, 1:].tolist() == order[:, : ids.shape[1] - 1].tolist()
+        assert ranks.tolist() == [order[i].tolist().index(t) + 1 for i, t in enumerate(token_ids.tolist())]

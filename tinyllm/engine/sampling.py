@@ -44,7 +44,7 @@ class SamplingInputs:
                     texts: Sequence[Sequence[int]] = (), bans=()) -> "SamplingInputs":
         """One row a request: its wishes, its 64-bit seed (its own or one it was given), its tokens so far.
 
-        texts, bans: prompt and output as ids, and `bans_of` each; needed where `edits_logits` is true.
+        texts, bans: prompt and output as ids, and `bans_of` each; without them there are no edits.
         """
         rows = [SamplingParams(temperature=0) if p.greedy else p for p in params]
         columns = {
@@ -208,7 +208,7 @@ class EditTable:
 
 def edits_of(params, output_indices, vocab_size: int, device, texts, bans) -> LogitEdits | None:
     """The edits for a batch given as lists, or None when nobody asks for any."""
-    at = [i for i, p in enumerate(params) if p.edits_logits or (bans and bans[i])]
+    at = [i for i, p in enumerate(params if texts else ()) if p.edits_logits or (bans and bans[i])]
     if not at:
         return None
     table, longest = EditTable(len(params), vocab_size, device), max(len(texts[i]) for i in at)
