@@ -63,7 +63,7 @@ WISHES = [
     {"top_k": 20, "top_p": 0.9, "logit_bias": {7: 2.5, 50: -3}},
     {"temperature": 1.3, "min_p": 0.02},
     {"repetition_penalty": 0.8, "allowed_token_ids": [3, *range(20, 45)], "min_tokens": 6, "ignore_eos": False},
-    {"temperature": 1.2, "logprobs": 0, "repetition_penalty": 1.1},
+    {"temperature": 1.2, "logprobs": 0, "repetition_penalty": 2},
 ]
 BAD_WORDS = {3: [[20], [21, 22]], 4: [[77], [42]]}  # as token ids, of the requests that have any
 
