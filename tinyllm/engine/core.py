@@ -96,6 +96,7 @@ class StepResult:
     logprobs: Logprobs | None = None  # of `tokens`, laid end to end: n = B' * W
     prompt_logprobs: tuple[tuple[int, Logprobs], ...] = ()  # (index in plan.rows, of the prompt tokens
                                                             # that follow those computed)
+    drafts: np.ndarray | None = None  # [B', K] guesses at what comes after `tokens`
 
 # %% ../../nbs/14_continuous_batching.ipynb #9ccbb92d
 class Executor(Protocol):

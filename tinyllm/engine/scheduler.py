@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['Rows', 'last_length', 'share_budget', 'Residents', 'move_in', 'move_out', 'Queue', 'give_blocks', 'admit',
-           'Scheduler', 'refuse_impossible', 'make_plan', 'ask_grammars', 'count_tokens', 'take_tokens', 'finish',
-           'keep_logprobs', 'logprob_lines']
+           'take_guesses', 'guesses_of', 'judge_guesses', 'Scheduler', 'refuse_impossible', 'make_plan', 'ask_grammars',
+           'count_tokens', 'take_tokens', 'finish', 'keep_logprobs', 'logprob_lines']
 
 # %% ../../nbs/17_chunked_prefill.ipynb #fea14365
 import heapq
@@ -23,12 +23,13 @@ class Rows:
     Row r belongs to micro-batch r % micro_batches; `turn` says whose step is being planned.
     """
 
-    def __init__(self, num_rows: int, max_len: int, micro_batches: int = 1):
+    def __init__(self, num_rows: int, max_len: int, micro_batches: int = 1, num_guesses: int = 0):
         self.micro_batches, self.turn = micro_batches, 0
         self.num_tokens, self.num_known, self.num_computed, self.end, self.num_named, self.num_sent, \
             self.last_step, self.epoch = np.zeros((8, num_rows), np.int64)
         self.careful = np.zeros(num_rows, bool)  # must know each token before the next one is due
         self.token_ids = np.zeros((num_rows, max_len), np.int32)
+        self.drafts, self.offered = np.full((2, num_rows, num_guesses), -1, np.int64)  # guesses (chapter 18)
         self.stop_ids = np.full((num_rows, 2), -1, np.int64)
         self.requests: list[Request | None] = [None] * num_rows
         self.free = [list(range(first, num_rows, micro_batches))[::-1] for first in range(micro_batches)]
@@ -39,7 +40,9 @@ class Rows:
         self.requests[row] = request
         self.num_tokens[row] = self.num_known[row] = len(token_ids)
         self.num_computed[row], self.num_named[row], self.num_sent[row] = num_computed, num_named, 0
-        self.end[row], self.careful[row] = last_length(request), request.grammar is not None
+        self.end[row] = last_length(request)
+        self.careful[row] = request.grammar is not None or self.drafts.size > 0
+        self.drafts[row] = self.offered[row] = -1
         self.token_ids[row, : len(token_ids)] = token_ids
         stop = sorted(request.stop_token_ids)
         if len(stop) > self.stop_ids.shape[1]:
@@ -73,6 +76,8 @@ def share_budget(rows: Rows, order: np.ndarray, budget: int) -> tuple[np.ndarray
     want = np.maximum(tokens - rows.num_computed[order], 0) * (tokens < rows.end[order])
     if rows.careful.any():
         want[rows.careful[order] & (tokens > rows.num_known[order])] = 0
+    if rows.drafts.size:
+        want += (want > 0) * (rows.drafts[order] >= 0).sum(1)
     if want.size and want.max() > 1:
         first = np.argsort(want > 1, kind="stable")
         order, want = order[first], want[first]
@@ -85,8 +90,9 @@ def share_budget(rows: Rows, order: np.ndarray, budget: int) -> tuple[np.ndarray
 class Residents:
     """The requests that run, with their rows and blocks, and all that moving in and out entails."""
 
-    def __init__(self, num_blocks, block_size, max_num_seqs, max_model_len, enable_prefix_caching, micro_batches=1):
-        self.rows = Rows(max_num_seqs, max_model_len, micro_batches)
+    def __init__(self, num_blocks, block_size, max_num_seqs, max_model_len, enable_prefix_caching, micro_batches=1,
+                 num_guesses=0):
+        self.rows = Rows(max_num_seqs, max_model_len, micro_batches, num_guesses)
         self.pool = BlockPool(num_blocks)
         self.tables = BlockTables(max_num_seqs, -(-max_model_len // block_size), block_size)
         self.cache = PrefixCache(self.pool) if enable_prefix_caching else None
@@ -107,6 +113,10 @@ class Residents:
             return None
         shared = (prompt - 1) // self.block_size
         return self.tables.table[running[0], :shared].tolist() if running and shared > len(found) else found
+
+    def lacks_blocks(self, rows: np.ndarray, counts: np.ndarray) -> bool:
+        """Whether there are too few idle blocks for these tokens."""
+        return self.tables.missing(rows, self.rows.num_computed[rows] + counts).sum() > len(self.pool.idle)
 
     def grow(self, rows: np.ndarray, counts: np.ndarray) -> None:
         """Give each row `counts` more blocks; the caller has looked that there are enough."""
@@ -241,6 +251,37 @@ def admit(home: Residents, queue: Queue, budget: int, chunked: bool) -> tuple[li
     return counts, admissions
 
 # %% ../../nbs/17_chunked_prefill.ipynb #e930f3da
+def take_guesses(speculator, rows: Rows, order: np.ndarray) -> None:
+    """Let the speculator guess for each row that has just one token to compute and may go on."""
+    rows.drafts[order] = -1
+    known = rows.num_known[order]
+    ready = order[(rows.num_tokens[order] == known) & (known - rows.num_computed[order] == 1) & (known < rows.end[order])]
+    ready = np.array([row for row in ready.tolist() if not rows.requests[row].grammar], np.int64)
+    if len(ready):
+        params = [rows.requests[row].params for row in ready.tolist()]
+        limits = speculator.limits(np.array([p.seed is not None for p in params]))
+        limits = np.minimum(limits, rows.end[ready] - rows.num_known[ready] - 1)
+        texts = [rows.token_ids[row, : rows.num_known[row]] for row in ready.tolist()]
+        rows.drafts[ready] = speculator.guess(texts, rows.offered[ready], limits)
+
+
+def guesses_of(rows: Rows, who: np.ndarray, counts: np.ndarray) -> np.ndarray | None:
+    """The guesses that the plan has room for: [B, K], -1 where there is none; None when there are none at all."""
+    drafts = rows.drafts[who]
+    drafts = np.where(np.arange(drafts.shape[1]) < counts[:, None] - 1, drafts, -1)
+    return drafts if (drafts >= 0).any() else None
+
+
+def judge_guesses(speculator, rows: Rows, plan: Plan, result: StepResult) -> None:
+    """Count how many guesses stood, and keep those that the draft model offers for the next step."""
+    at = np.flatnonzero(plan.samples)
+    if plan.drafts is not None:
+        speculator.gauge.judge((plan.drafts[at] >= 0).sum(1), result.counts - 1)
+    if result.drafts is not None:
+        live = rows.epoch[plan.rows[at]] == plan.epochs[at]
+        rows.offered[plan.rows[at[live]]] = result.drafts[live]
+
+# %% ../../nbs/17_chunked_prefill.ipynb #6a18daa4
 class Scheduler:
     """Plans steps: computed tokens catch up with all tokens, within a budget. Bookkeeping only, no tensors.
 
@@ -250,14 +291,16 @@ class Scheduler:
 
     def __init__(self, num_blocks: int, block_size: int = 16, *, max_num_seqs: int = 256,
                  max_num_batched_tokens: int = 2048, max_model_len: int = 2048, policy: str = "fcfs",
-                 enable_prefix_caching: bool = True, enable_chunked_prefill: bool = True, micro_batches: int = 1):
+                 enable_prefix_caching: bool = True, enable_chunked_prefill: bool = True, micro_batches: int = 1,
+                 speculator=None):
         least = max_num_seqs if enable_chunked_prefill else max(max_num_seqs, max_model_len)
         if max_num_batched_tokens < least:
             name = "max_num_seqs" if least == max_num_seqs else "max_model_len (without chunked prefill)"
             raise ValueError(f"max_num_batched_tokens is {max_num_batched_tokens:,} but must be at least "
                              f"{name}, {least:,}: raise the one or lower the other")
         self.home = Residents(num_blocks, block_size, max_num_seqs, max_model_len, enable_prefix_caching,
-                              micro_batches)
+                              micro_batches, speculator.k if speculator else 0)
+        self.speculator = speculator  # who guesses tokens (chapter 18), or None
         self.queue, self.step = Queue(policy), 0
         self.budget, self.chunked = max_num_batched_tokens, enable_chunked_prefill
         self.max_model_len, self.num_preemptions = max_model_len, 0
@@ -279,7 +322,13 @@ class Scheduler:
     def schedule_turn(self) -> Plan | None:
         """The next step of the micro-batch whose turn it is."""
         home, queue = self.home, self.queue
-        rows, counts = share_budget(home.rows, home.rows.whose_turn(queue.order), self.budget)
+        order = home.rows.whose_turn(queue.order)
+        if self.speculator:
+            take_guesses(self.speculator, home.rows, order)
+        rows, counts = share_budget(home.rows, order, self.budget)
+        if self.speculator and home.lacks_blocks(rows, counts):  # nobody is sent away for a guess
+            home.rows.drafts[order] = -1
+            rows, counts = share_budget(home.rows, order, self.budget)
         rows, counts, preempted = give_blocks(home, queue, rows, counts)
         self.num_preemptions += len(preempted)
         home.rows.num_computed[rows] += counts
@@ -303,6 +352,8 @@ class Scheduler:
     def update(self, plan: Plan, result: StepResult) -> list[Output]:
         """Take in what the oldest plan has brought."""
         finish_step(self.home.pool, plan.step)
+        if self.speculator:
+            judge_guesses(self.speculator, self.home.rows, plan, result)
         outputs = take_tokens(self.home.rows, plan, result)
         ended = [output.request for output in outputs if output.finish_reason is not None]
         for request in ended:
@@ -332,10 +383,11 @@ def make_plan(home: Residents, step: int, rows, counts, new_counts, admissions) 
     if admissions:
         rows = np.concatenate((rows, [new.row for new in admissions]))
         counts = np.concatenate((counts, new_counts))
+    if admissions or r.drafts.size:
         first = np.argsort(counts > 1, kind="stable")
         rows, counts = rows[first], counts[first]
     computed = r.num_computed[rows]
-    samples = computed == r.num_tokens[rows]
+    samples = computed >= r.num_tokens[rows]  # above it, where there are guesses
     r.num_tokens[rows] += samples
     r.last_step[rows] = step
     unsent = tables.length[rows] - r.num_sent[rows]
@@ -346,12 +398,13 @@ def make_plan(home: Residents, step: int, rows, counts, new_counts, admissions) 
         new_blocks = (owners, columns, tables.table[owners, columns])
         r.num_sent[rows] = tables.length[rows]
     return Plan(step, rows, computed - counts, counts, samples, r.epoch[rows], tuple(admissions), new_blocks,
-                ask_grammars(r, rows[samples]) if r.careful.any() else None)
+                ask_grammars(r, rows[samples]) if r.careful.any() else None,
+                guesses_of(r, rows, counts) if r.drafts.size else None)
 
 
 def ask_grammars(r: Rows, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """Of the rows that sample, those with a grammar, and which tokens it lets them say."""
-    rows = rows[r.careful[rows]]
+    rows = np.array([row for row in rows[r.careful[rows]].tolist() if r.requests[row].grammar], np.int64)
     masks = [request.grammar(request.output_token_ids) for request in map(r.requests.__getitem__, rows.tolist())]
     return (rows, np.array(masks, bool)) if masks else None
 
