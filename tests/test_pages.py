@@ -83,6 +83,14 @@ def test_pages_are_accessible_on_a_phone_for_who_wants_no_motion(page_factory, a
     assert page.evaluate(moving) == 0
 
 
+def test_a_page_loads_the_scripts_of_its_own_widgets_and_no_others(book_html):
+    for name in CHAPTERS:
+        text = (book_html / name).read_text()
+        loaded = re.findall(r'src="\.\./assets/widgets/(tl-[a-z0-9-]+)\.js"', text)
+        assert loaded == sorted(set(re.findall(r'<(tl-[a-z0-9-]+) id="tl-', text))) and "widgets.js" not in text
+    assert 'src="assets/widgets.js"' in (book_html / gallery.PAGE).read_text()
+
+
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_a_page_with_all_it_loads_is_under_half_a_megabyte(book_html, name):
     page = book_html / name

@@ -155,12 +155,17 @@ def test_stored_outputs_hold_elements_and_never_the_script(path):
 # The bundle
 
 
-def test_the_bundle_is_one_small_classic_script_that_needs_nothing_from_elsewhere():
-    text = bundle.build().read_bytes()
-    assert len(text) < 160_000
-    assert not re.search(rb"\bimport\s*[({\"']|\bexport\s", text)
-    addresses = set(re.findall(rb"https?://[\w./-]+", text))
-    assert all(b"w3.org" in a or b"npm.im" in a or b"lit.dev" in a for a in addresses), addresses
+def test_every_widget_is_one_small_classic_script_that_needs_nothing_from_elsewhere():
+    everything = bundle.build()
+    own = {tag: everything.parent / "widgets" / f"{tag}.js" for source in bundle.WIDGETS.glob("*.js")
+           for tag in re.findall(r'^define\("(tl-[a-z0-9-]+)"', source.read_text(), re.M)}
+    assert len(own) > 5
+    for script in (everything, *own.values()):
+        text = script.read_bytes()
+        assert len(text) < (300_000 if script is everything else 80_000), script
+        assert not re.search(rb"\bimport\s*[({\"']|\bexport\s", text)
+        addresses = set(re.findall(rb"https?://[\w./-]+", text))
+        assert all(b"w3.org" in a or b"npm.im" in a or b"lit.dev" in a for a in addresses), addresses
 
 
 def test_the_bundle_is_made_again_only_when_a_source_is_younger(monkeypatch, tmp_path):

@@ -20,7 +20,8 @@ THEME = pandoc.HERE.parent / "theme"
 TEMPLATE = THEME / "page.html"
 ASSETS = ("press.css", "book.js", "glossary.js")
 WRITER = ["-f", "json", "-t", "html5", "--mathml", "--wrap=none"]
-WIDGETS = "assets/widgets.js"  # a script of `make widgets`, on pages that have a widget
+WIDGETS = "assets/widgets.js"  # every widget, of `make widgets`; a page has the scripts of its own ones
+WIDGET = re.compile(r"<(tl-[a-z0-9-]+)[ >]")
 FINDER = "assets/finder.js"  # another: the search, over the index in the next
 INDEX = "assets/search.js"
 GLOSSARY = "assets/glossary.js"  # shows what a word of the glossary means
@@ -334,7 +335,7 @@ def write_page(chapter: Chapter, body: Body, chapters: list[Chapter], book: Book
         ),
         styles="\n".join(
             [style(relative(f"assets/{f}", chapter.page)) for f in stylesheets(book)]
-            + [f'<script defer src="{relative(WIDGETS, chapter.page)}"></script>'] * has_widgets(body)
+            + [f'<script defer src="{relative(name, chapter.page)}"></script>' for name in scripts(body, book)]
             + [f'<script defer src="{relative(GLOSSARY, chapter.page)}"></script>'] * ("tl-term" in body.html)
         ),
         script=relative("assets/book.js", chapter.page),
@@ -360,8 +361,11 @@ def finder(book: Book) -> Path:
     return book.root / ".make" / "finder.js"
 
 
-def has_widgets(body: Body) -> bool:
-    return "<tl-" in body.html
+def scripts(body: Body, book: Book) -> list[str]:
+    """Of the widgets that stand in the body; the one with all of them where one has no script of its own."""
+    found = sorted({tag for tag in WIDGET.findall(body.html) if tag != "tl-term"})
+    own = [f"assets/widgets/{tag}.js" for tag in found if (book.root / ".make" / "widgets" / f"{tag}.js").exists()]
+    return own if len(own) == len(found) else [WIDGETS]
 
 
 def stylesheets(book: Book) -> list[str]:
@@ -377,6 +381,8 @@ def build(book: Book, chapters: list[Chapter], chosen: list[Chapter], problems: 
     bundle = book.root / ".make" / "widgets.js"
     if bundle.exists():  # without it, a page shows the pictures
         files[WIDGETS] = bundle.read_bytes()
+        own = (book.root / ".make" / "widgets").glob("tl-*.js")
+        files |= {f"assets/widgets/{path.name}": path.read_bytes() for path in own}
     if finder(book).exists():
         files |= {FINDER: finder(book).read_bytes(), INDEX: search.index(chapters)}
     for chapter in chosen:

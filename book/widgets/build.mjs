@@ -1,11 +1,12 @@
-// Bundles every widget into one classic script, widgets.js, and the search into another, finder.js:
+// Bundles each widget into a classic script of its own, widgets/tl-NAME.js, so that a page loads those that
+// it shows; all of them into widgets.js, for Jupyter and the gallery; and the search into finder.js:
 // `node build.mjs [FOLDER]`, by default .make. Classic, because pages are opened from the file system,
 // where browsers run no modules.
 import { build } from "esbuild";
-import { readFileSync, renameSync, statSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, renameSync, statSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-const LIMIT = 200_000; // bytes of widgets.js: every widget, lit and the model
+const ALL = 300_000, ONE = 80_000; // bytes of widgets.js and of one widget, each with lit and the model
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const folder = process.argv[2] ?? here("../../.make");
 
@@ -21,10 +22,10 @@ const squeeze = {
   },
 };
 
-async function bundle(source, name) {
+async function bundle(entry, name, limit) {
   const out = `${folder}/${name}`;
   await build({
-    entryPoints: [here(source)],
+    ...entry,
     outfile: `${out}.new`,
     bundle: true,
     format: "iife",
@@ -38,11 +39,18 @@ async function bundle(source, name) {
   const size = statSync(`${out}.new`).size;
   renameSync(`${out}.new`, out);
   console.log(`[widgets] ${out}: ${(size / 1000).toFixed(1)} KB`);
-  if (size > LIMIT) {
-    console.error(`[widgets] ${name} has ${size} bytes, the limit is ${LIMIT}: drop a dependency or split it`);
+  if (size > limit) {
+    console.error(`[widgets] ${name} has ${size} bytes, the limit is ${limit}: drop a dependency or split it`);
     process.exit(1);
   }
 }
 
-await bundle("finder.js", "finder.js");
-await bundle("index.js", "widgets.js");
+await bundle({ entryPoints: [here("finder.js")] }, "finder.js", ONE);
+await bundle({ entryPoints: [here("index.js")] }, "widgets.js", ALL);
+mkdirSync(`${folder}/widgets`, { recursive: true });
+for (const file of readdirSync(here(".")).filter((name) => name.endsWith(".js"))) {
+  const source = readFileSync(here(file), "utf8"), tag = source.match(/^define\("(tl-[a-z0-9-]+)"/m)?.[1];
+  if (!tag) continue;
+  const fable = source.includes('"./fable.js"') ? 'import * as fable from "./fable.js"; self.tinyllm ??= fable;' : "";
+  await bundle({ stdin: { contents: `import "./${file}"; ${fable}`, resolveDir: here(".") } }, `widgets/${tag}.js`, ONE);
+}

@@ -425,9 +425,9 @@ function runScript(address) {
 }
 
 const homeOfAssets = () => {
-  const script = document.querySelector('script[src$="widgets.js"]');
+  const script = document.querySelector('script[src*="assets/widgets"]'); // of all widgets, or of one
   if (!script) throw new Error("this page does not say where the book's assets are; open the rendered book");
-  return new URL("fable/", script.src).href;
+  return script.src.replace(/widgets(\/[^/]*)?\.js$/, "fable/");
 };
 
 let loading = null;
@@ -438,6 +438,8 @@ const listeners = new Set();
  * Rejects when a script is missing, and tries again at the next call.
  */
 export function loadFable({ onProgress, base } = {}) {
+  const first = globalThis.tinyllm?.loadFable; // two widgets of a page are two scripts, but load one model
+  if (first && first !== loadFable) return first({ onProgress, base });
   if (onProgress) listeners.add(onProgress);
   const tell = (share) => listeners.forEach((listener) => listener(share));
   loading ??= (async () => {
