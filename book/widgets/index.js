@@ -11,6 +11,7 @@ import "./bytes.js";
 import "./neurons.js";
 import "./kv-cache.js";
 import "./chunks.js";
+import "./layers.js";
 
 import * as fable from "./fable.js";
 
