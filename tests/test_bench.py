@@ -264,8 +264,9 @@ def test_every_option_of_the_engine_can_be_given():
     for name, field in EngineArgs.__dataclass_fields__.items():
         if name in ("model", "seed"):
             continue
-        value = {"str": "x", "int": 3, "float": 0.5, "bool": True}[str(field.type).split(" ")[0]]
+        kind = str(getattr(field.type, "__name__", field.type)).split(" ")[0]
+        value = {"str": "x", "int": 3, "float": 0.5, "bool": True, "dict": {"method": "ngram"}}[kind]
         wanted[name], option = value, f"--{name.replace('_', '-')}"
-        words += [option] if value is True else [option, str(value)]
+        words += [option] if value is True else [option, json.dumps(value) if kind == "dict" else str(value)]
     args = vars(build_parser().parse_args(["bench", "latency", *words]))
     assert {name: args[name] for name in wanted} == wanted

@@ -2,9 +2,9 @@
 
 # %% auto #0
 __all__ = ['EXAMPLES', 'DEFAULT_MAX_TOKENS', 'BENCH_EXAMPLES', 'OFFLINE_BENCHES', 'UserError', 'Parser', 'add_generate',
-           'add_engine_options', 'add_offline_bench', 'add_bench', 'build_parser', 'read_prompt', 'say', 'read_params',
-           'load', 'prompt_for_terminal', 'write', 'stream_text', 'run_generate', 'check_outputs', 'two_lengths',
-           'read_load', 'run_offline_bench', 'save_report', 'run_bench', 'forget_stdout', 'main']
+           'json_object', 'add_engine_options', 'add_offline_bench', 'add_bench', 'build_parser', 'read_prompt', 'say',
+           'read_params', 'load', 'prompt_for_terminal', 'write', 'stream_text', 'run_generate', 'check_outputs',
+           'two_lengths', 'read_load', 'run_offline_bench', 'save_report', 'run_bench', 'forget_stdout', 'main']
 
 # %% ../nbs/w15_command_line.ipynb #36aca405
 import argparse
@@ -73,6 +73,14 @@ def add_generate(commands):
     add("--quiet", action="store_true", help="no statistics on standard error")
 
 # %% ../nbs/w15_command_line.ipynb #facd44d7
+def json_object(text):
+    """The dictionary that a JSON text stands for."""
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(text)
+    return value
+
+
 def add_engine_options(parser):
     """An option for each field of `EngineArgs`; those not given leave no trace in the namespace."""
     add = parser.add_argument_group("engine", "names and meanings are those of LLM(...)").add_argument
@@ -87,14 +95,17 @@ def add_engine_options(parser):
         ("gpu-memory-utilization", float, "share of the GPU's memory to use (default: 0.9)"),
         ("num-gpu-blocks-override", int, "blocks of the cache, instead of what fits"),
         ("scheduling-policy", str, "fcfs, priority (default: fcfs)"),
+        ("max-logprobs", int, "most log-probabilities a request may ask for (default: 20)"),
         ("tensor-parallel-size", int, "ranks that share each layer (default: 1)"),
         ("pipeline-parallel-size", int, "stages that share the layers (default: 1)"),
+        ("speculative-config", json_object, 'how to guess ahead, such as \'{"method": "ngram"}\''),
     ):
         add(f"--{name}", type=kind, default=argparse.SUPPRESS, help=text, metavar="N" if kind is int else "X")
     for name, text in (("enable-prefix-caching", "find what was computed before (default: on)"),
                        ("enable-chunked-prefill", "cut long prompts (default: on)"),
                        ("async-scheduling", "plan a step while one runs (default: on a GPU)"),
-                       ("enforce-eager", "no recorded steps (default: off)")):
+                       ("enforce-eager", "no recorded steps (default: off)"),
+                       ("skip-tokenizer-init", "token ids in and out, no text (default: off)")):
         add(f"--{name}", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
 
 # %% ../nbs/w15_command_line.ipynb #80842a62
