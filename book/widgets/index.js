@@ -12,6 +12,8 @@ import "./neurons.js";
 import "./kv-cache.js";
 import "./chunks.js";
 import "./layers.js";
+import "./paged.js";
+import "./prefix.js";
 
 import * as fable from "./fable.js";
 
