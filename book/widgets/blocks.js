@@ -1,0 +1,148 @@
+// Blocks and who holds them, as in chapter 15 (tinyllm/engine/blocks.py). A test compares the two on random
+// sequences of operations.
+
+const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+/** Blocks 1 to `numBlocks`: who is held how often, and in which order the idle ones are given out. */
+export class BlockPool {
+  constructor(numBlocks) {
+    this.numBlocks = numBlocks;
+    this.counts = new Array(numBlocks + 1).fill(0);
+    this.idle = Array.from({ length: numBlocks }, (_, i) => i + 1); // first to be given out first
+    this.names = new Map();
+    this.onReuse = () => {};
+    this.fenced = []; // [last step that may touch them, blocks]
+    this.stepsDone = 0;
+  }
+
+  /** Take n idle blocks, forgetting what they held. The caller has looked that there are as many. */
+  allocate(n) {
+    const taken = this.idle.splice(0, n);
+    for (const block of taken) {
+      this.counts[block] = 1;
+      const name = this.names.get(block);
+      if (name === undefined) continue;
+      this.names.delete(block);
+      this.onReuse(block, name);
+    }
+    return taken;
+  }
+
+  /** Hold these blocks once more; idle ones leave the line with content and name. */
+  share(blocks) {
+    for (const block of blocks) {
+      if (this.counts[block] === 0) this.idle.splice(this.idle.indexOf(block), 1);
+      this.counts[block] += 1;
+    }
+  }
+
+  /** Let go of each block once, as soon as step `fence` is over. */
+  free(blocks, fence = -1) {
+    if (fence > this.stepsDone) {
+      this.fenced.push([fence, [...blocks]]);
+      return;
+    }
+    for (const block of [...blocks].reverse()) {
+      if (this.counts[block] === 0) throw new RangeError(`block ${block} is freed, but nobody holds it`);
+      this.counts[block] -= 1;
+      if (this.counts[block] > 0) continue;
+      if (this.names.has(block)) this.idle.push(block);
+      else this.idle.unshift(block);
+    }
+  }
+
+  /** Step `step` and all before it are over: what was fenced by them is let go. */
+  finishStep(step) {
+    this.stepsDone = Math.max(step, this.stepsDone);
+    while (this.fenced.length && this.fenced[0][0] <= this.stepsDone) this.free(this.fenced.shift()[1]);
+  }
+}
+
+/** Requests that run, with the table of each: what a scheduler does with a pool, without a model. */
+export class Tenants {
+  constructor(numBlocks, blockSize) {
+    [this.pool, this.blockSize, this.step] = [new BlockPool(numBlocks), blockSize, 0];
+    this.running = new Map(); // name -> {tokens, blocks}
+  }
+
+  blocksFor(tokens) { return Math.ceil(tokens / this.blockSize); }
+
+  /** How many blocks a fork shares: the full ones, but never the one with the last token, which is computed again. */
+  shareable(tokens) { return Math.floor((tokens - 1) / this.blockSize); }
+
+  /** Each of these says whether there was room; without room nothing changes. */
+  add(name, tokens) { return this.enter(name, tokens, []); }
+
+  fork(name, copy) {
+    const { tokens, blocks } = this.running.get(name);
+    return this.enter(copy, tokens, blocks.slice(0, this.shareable(tokens)));
+  }
+
+  enter(name, tokens, shared) {
+    const more = this.blocksFor(tokens) - shared.length;
+    if (more > this.pool.idle.length) return false;
+    this.pool.share(shared);
+    this.running.set(name, { tokens, blocks: [...shared, ...this.pool.allocate(more)] });
+    return true;
+  }
+
+  grow(name, tokens) {
+    const request = this.running.get(name), more = this.blocksFor(request.tokens + tokens) - request.blocks.length;
+    if (more > this.pool.idle.length) return false;
+    request.blocks.push(...this.pool.allocate(more));
+    request.tokens += tokens;
+    return true;
+  }
+
+  /** It has ended, and no step under way has it: its blocks come back at once. */
+  finish(name) { this.leave(name, -1); }
+
+  /** It is stopped while a step may be at work on it: its blocks come back when that step is over. */
+  abort(name) { this.leave(name, this.step); }
+
+  leave(name, fence) {
+    this.pool.free(this.running.get(name).blocks, fence);
+    this.running.delete(name);
+  }
+
+  /** The step under way is over; the next is sent off with one more token for everyone. Returns who had no room. */
+  advance(longest = Infinity) {
+    this.pool.finishStep(this.step);
+    this.step += 1;
+    return Array.from(this.running).filter(([name, { tokens }]) => tokens < longest && !this.grow(name, 1)).map(([name]) => name);
+  }
+
+  /** A letter that is not in use, the next one after the last if possible. */
+  freeName(last) {
+    const order = LETTERS.slice(LETTERS.indexOf(last) + 1) + LETTERS;
+    return Array.from(order).find((letter) => !this.running.has(letter));
+  }
+
+  /** All of it as plain data, in the form that `tl-paged` draws. */
+  get state() {
+    const { pool } = this;
+    return {
+      block_size: this.blockSize, num_blocks: pool.numBlocks, step: this.step, counts: [...pool.counts],
+      idle: [...pool.idle], fenced: pool.fenced.map(([step, blocks]) => [step, [...blocks]]),
+      requests: Array.from(this.running, ([name, { tokens, blocks }]) => ({ name, tokens, blocks: [...blocks] })),
+    };
+  }
+}
+
+/** What a state says of each block and of the whole: owners, filled places, fences, and how many places are in use. */
+export function survey({ block_size: size, num_blocks: count, counts, idle, fenced = [], requests }) {
+  const blocks = Array.from({ length: count + 1 }, (_, number) => ({ number, count: counts[number] ?? 0, owners: [], filled: 0, fence: 0 }));
+  requests.forEach(({ tokens, blocks: table }, owner) => table.forEach((number, i) => {
+    const block = blocks[number];
+    block.owners.push(owner);
+    block.filled = Math.max(block.filled, Math.min(size, Math.max(0, tokens - i * size)));
+  }));
+  for (const [step, numbers] of fenced) for (const number of numbers) blocks[number].fence = step;
+  const held = blocks.filter(({ owners }) => owners.length), line = idle ?? blocks.slice(1).filter(({ count: n }) => !n).map(({ number }) => number);
+  line.forEach((number, i) => { blocks[number].place = i; });
+  return {
+    blocks: blocks.slice(1), handedOut: held.length * size, next: line[0],
+    stored: held.reduce((sum, { filled }) => sum + filled, 0), shared: held.filter(({ owners }) => owners.length > 1).length,
+    tokens: requests.reduce((sum, { tokens }) => sum + tokens, 0),
+  };
+}

@@ -1,0 +1,351 @@
+"""<tl-paged>: its allocator against the engine's on random operations; poked by mouse, keyboard and finger."""
+import json
+import random
+import subprocess
+
+import numpy as np
+import pytest
+from press.bundle import WIDGETS, node_and_npm
+
+from tinyllm.engine.blocks import BlockPool, BlockTables, finish_step, free_blocks
+
+PAGE = "nbs/15_paged_attention.html"
+NODE = """
+import { readFileSync } from "node:fs";
+const { BlockPool, Tenants, survey } = await import(process.argv[1]);
+const { pools, tenants } = JSON.parse(readFileSync(0, "utf8"));
+const look = (pool, taken) => ({ counts: pool.counts, idle: pool.idle, fenced: pool.fenced, names: [...pool.names], taken });
+const copy = (value) => JSON.parse(JSON.stringify(value));
+const answers = { pools: [], tenants: [] };
+for (const { num_blocks, operations } of pools) {
+  const pool = new BlockPool(num_blocks), states = [], reused = [];
+  pool.onReuse = (block, name) => reused.push([block, name]);
+  for (const [kind, ...args] of operations) {
+    const taken = kind === "name" ? (pool.names.set(args[0], args[1]), null) : pool[kind](...args) ?? null;
+    states.push(copy(look(pool, taken)));
+  }
+  answers.pools.push({ states, reused });
+}
+for (const { num_blocks, size, operations } of tenants) {
+  const room = new Tenants(num_blocks, size);
+  answers.tenants.push(operations.map(([kind, ...args]) => {
+    const said = room[kind](...args) ?? null, { handedOut, stored } = survey(room.state);
+    return copy({ said, state: room.state, waste: handedOut - stored });
+  }));
+}
+console.log(JSON.stringify(answers));
+"""
+
+
+def in_node(request: dict) -> dict:
+    node, _ = node_and_npm()
+    command = [*node, "--input-type=module", "-e", NODE, (WIDGETS / "blocks.js").as_uri()]
+    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+# ---- The allocator in the page is the engine's ----
+
+
+def play_pool(rng: random.Random, steps: int):
+    """Random operations that a caller may do, and how the engine's pool stands after each."""
+    num_blocks = rng.choice([1, 2, 5, 12])
+    pool, held, step, reused = BlockPool(num_blocks), [], 0, []
+    pool.on_reuse = lambda block, name: reused.append([block, name])
+    operations, states = [], []
+    for number in range(steps):
+        kind, taken = rng.choice(["allocate", "allocate", "share", "free", "free", "finishStep", "name"]), None
+        if kind == "allocate":
+            args = [rng.randint(0, len(pool.idle))]
+            taken = pool.allocate(*args)
+            held += taken
+        elif kind == "share":
+            args = [rng.sample(range(1, num_blocks + 1), rng.randint(0, num_blocks))]
+            args[0] = [b for b in args[0] if pool.counts[b] or b in pool.names]
+            pool.share(*args)
+            held += args[0]
+        elif kind == "free":
+            some = rng.sample(sorted(set(held)), rng.randint(0, len(set(held))))
+            step = max(step, pool.steps_done) + rng.randint(0, 1)
+            args = [some, rng.choice([-1, pool.steps_done, step])]
+            free_blocks(pool, *args)
+            for block in some:
+                held.remove(block)
+        elif kind == "finishStep":
+            args = [rng.randint(0, step + 1)]
+            finish_step(pool, *args)
+        else:
+            block = rng.choice(held or [1])
+            if block in pool.names or not pool.counts[block]:
+                continue
+            args = [block, f"name {number}"]
+            pool.names[block] = args[1]
+        operations.append([kind, *args])
+        states.append({"counts": list(pool.counts), "idle": list(pool.idle), "taken": taken,
+                       "fenced": [[fence, blocks] for fence, blocks in pool.fenced],
+                       "names": {str(b): n for b, n in pool.names.items()}})  # fmt: skip
+    return {"num_blocks": num_blocks, "operations": operations}, {"states": states, "reused": reused}
+
+
+class Reference:
+    """Requests over the engine's pool and tables."""
+
+    def __init__(self, num_blocks, size):
+        self.pool, self.tables = BlockPool(num_blocks), BlockTables(40, 60, size)
+        self.size, self.step, self.rows, self.tokens = size, 0, {}, {}
+        self.unused = list(range(40))
+
+    def table(self, name):
+        return self.tables.table[self.rows[name], : self.tables.length[self.rows[name]]].tolist()
+
+    def enter(self, name, tokens, shared):
+        if -(-tokens // self.size) - len(shared) > len(self.pool.idle):
+            return False
+        row = np.array([self.unused.pop()])
+        self.pool.share(shared)
+        self.tables.append(row, np.array([len(shared)]), shared)
+        need = self.tables.missing(row, np.array([tokens]))
+        self.tables.append(row, need, self.pool.allocate(int(need[0])))
+        self.rows[name], self.tokens[name] = int(row[0]), tokens
+        return True
+
+    def add(self, name, tokens):
+        return self.enter(name, tokens, [])
+
+    def fork(self, name, copy):
+        return self.enter(copy, self.tokens[name], self.table(name)[: (self.tokens[name] - 1) // self.size])
+
+    def grow(self, name, more):
+        row = np.array([self.rows[name]])
+        need = self.tables.missing(row, np.array([self.tokens[name] + more]))
+        if need[0] > len(self.pool.idle):
+            return False
+        self.tables.append(row, need, self.pool.allocate(int(need[0])))
+        self.tokens[name] += more
+        return True
+
+    def leave(self, name, fence):
+        row = self.rows.pop(name)
+        free_blocks(self.pool, self.tables.take(row), fence)
+        self.unused.append(row)
+        del self.tokens[name]
+
+    def finish(self, name):
+        self.leave(name, -1)
+
+    def abort(self, name):
+        self.leave(name, self.step)
+
+    def advance(self):
+        finish_step(self.pool, self.step)
+        self.step += 1
+        return [name for name in list(self.tokens) if not self.grow(name, 1)]
+
+    def state(self):
+        return {"block_size": self.size, "num_blocks": self.pool.num_blocks, "step": self.step,
+                "counts": list(self.pool.counts), "idle": list(self.pool.idle),
+                "fenced": [[step, blocks] for step, blocks in self.pool.fenced],
+                "requests": [{"name": n, "tokens": t, "blocks": self.table(n)} for n, t in self.tokens.items()]}  # fmt: skip
+
+
+def play_tenants(rng: random.Random, steps: int):
+    num_blocks, size = rng.choice([(1, 4), (8, 1), (12, 3), (24, 4), (6, 16)])
+    room, operations, states, born = Reference(num_blocks, size), [], [], 0
+    for _ in range(steps):
+        kind = rng.choice(["add", "grow", "fork", "finish", "abort", "advance"])
+        names = list(room.tokens)
+        if kind in ("add", "fork") and (len(names) > 30 or (kind == "fork" and not names)):
+            continue
+        if kind in ("grow", "finish", "abort") and not names:
+            continue
+        name = rng.choice(names) if names else None
+        args = {"add": [f"r{born}", rng.randint(1, 3 * size)], "grow": [name, rng.randint(1, size + 1)],
+                "fork": [name, f"r{born}"], "advance": []}.get(kind, [name])  # fmt: skip
+        born += 1
+        said = getattr(room, kind)(*args)
+        filled = {}
+        for n, tokens in room.tokens.items():
+            for i, block in enumerate(room.table(n)):
+                filled[block] = max(filled.get(block, 0), min(size, tokens - i * size))
+        operations.append([kind, *args])
+        states.append({"said": said, "state": room.state(), "waste": len(filled) * size - sum(filled.values())})
+    return {"num_blocks": num_blocks, "size": size, "operations": operations}, states
+
+
+def test_after_any_operations_blocks_lie_where_the_engine_puts_them():
+    rng = random.Random(15)
+    pools = [play_pool(rng, 60) for _ in range(80)]
+    tenants = [play_tenants(rng, 60) for _ in range(80)]
+    page = in_node({"pools": [asked for asked, _ in pools], "tenants": [asked for asked, _ in tenants]})
+    for (asked, expected), found in zip(pools, page["pools"], strict=True):
+        for state in found["states"]:
+            state["names"] = {str(block): name for block, name in state["names"]}
+        for operation, ours, theirs in zip(asked["operations"], expected["states"], found["states"], strict=True):
+            assert theirs == ours, operation
+        assert found["reused"] == expected["reused"]
+    for (asked, expected), found in zip(tenants, page["tenants"], strict=True):
+        for operation, ours, theirs in zip(asked["operations"], expected, found, strict=True):
+            assert theirs == ours, operation
+    fences = sum(bool(state["fenced"]) for _, e in pools for state in e["states"])
+    shared = sum(max(state["state"]["counts"]) > 1 for _, e in tenants for state in e)
+    full = sum(state["said"] is False for _, e in tenants for state in e)
+    assert min(fences, shared, full, sum(len(e["reused"]) for _, e in pools)) > 100  # nothing of interest is rare
+
+
+# ---- In the browser ----
+
+
+@pytest.fixture
+def paged(page_factory):
+    def opened(**options):
+        page = page_factory(PAGE, **options)
+        element = page.locator("tl-paged")
+        element.scroll_into_view_if_needed()
+        element.locator(".block").first.wait_for()
+        return page, element
+
+    return opened
+
+
+def state(element) -> dict:
+    return element.evaluate("e => e.state")
+
+
+def table(element, name) -> list[int]:
+    return next(r["blocks"] for r in state(element)["requests"] if r["name"] == name)
+
+
+def press(element, name):
+    element.get_by_role("button", name=name, exact=True).click()
+
+
+def test_the_first_state_is_the_one_that_python_wrote_down(paged):
+    page, element = paged()
+    static = [row.split("\t") for row in element.locator(".tl-static tbody tr").evaluate_all(
+        "rows => rows.map((row) => [...row.cells].map((cell) => cell.textContent).join('\\t'))")]  # fmt: skip
+    press(element, "Show as a table")
+    shown = [row.split("\t") for row in element.locator(".as-table tbody tr").all_inner_texts()]
+    assert len(shown) == 24 and [row[:4] for row in shown] == [row[:4] for row in static]
+    assert [row[4].partition(",")[0] for row in shown] == [row[4] for row in static]
+    assert element.locator(".block.fence").count() == 5 and element.locator(".block.next").count() == 1
+
+
+def test_a_fork_shares_full_blocks_which_stay_when_the_first_owner_leaves(paged):
+    _, element = paged()
+    before = table(element, "A")
+    press(element, "Fork A")
+    copy = state(element)["requests"][-1]
+    assert copy["blocks"][:3] == before[:3] and copy["blocks"][3] != before[3]
+    assert "no token is copied" in element.locator(".happened").inner_text()
+    press(element, "Finish A")
+    now = state(element)
+    assert [now["counts"][b] for b in before[:3]] == [2, 2, 2] and now["counts"][before[3]] == 0
+    press(element, "Free all")
+    assert len(state(element)["idle"]) == 24 and element.locator(".request").count() == 0
+
+
+def test_aborted_blocks_come_back_when_the_step_is_over_and_finished_ones_at_once(paged):
+    _, element = paged()
+    press(element, "Step: one token each")
+    assert element.locator(".block.fence").count() == 0
+    mine = table(element, "E")
+    press(element, "Abort E")
+    assert [state(element)["counts"][b] for b in mine] == [1] * len(mine)
+    assert element.locator(".block.fence").count() == len(mine)
+    press(element, "Step: one token each")
+    assert not set(mine) & {b for request in state(element)["requests"] for b in request["blocks"][:-1]}
+    mine = table(element, "D")
+    press(element, "Finish D")
+    assert mine[-1] in state(element)["idle"]
+
+
+def test_a_request_without_room_waits_and_says_so(paged):
+    _, element = paged()
+    press(element, "blocks of 16")
+    assert len(state(element)["counts"]) == 7
+    said = ""
+    for _ in range(12):
+        if element.get_by_role("button", name="New request").is_disabled():
+            break
+        press(element, "New request")
+        said += element.locator(".happened").inner_text()
+    assert "No room" in said
+    press(element, "blocks of 1")
+    assert element.locator(".figures .main dd").inner_text() == "0%"
+
+
+def test_everything_works_by_keyboard_and_does_not_turn_the_page(paged):
+    page, element = paged()
+    url, step = page.url, state(element)["step"]
+    element.get_by_role("button", name="Step: one token each").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowRight")
+    assert state(element)["step"] == step + 1 and page.url == url
+    element.get_by_role("button", name="Abort E").focus()
+    page.keyboard.press("Space")
+    assert "E" not in {request["name"] for request in state(element)["requests"]}
+    assert element.evaluate("e => e.shadowRoot.activeElement?.tagName") == "BUTTON"  # the focus is not lost
+    page.wait_for_function("document.querySelector('tl-paged').shadowRoot.querySelector('[role=status]').textContent")
+    assert "E is aborted" in element.locator("[role=status]").inner_text()
+
+
+def test_a_finger_can_do_it_all(paged):
+    _, element = paged(width=390, touch=True, height=844)
+    before = len(state(element)["requests"])
+    element.get_by_role("button", name="Fork D").tap()
+    element.get_by_role("button", name="One token more for D").tap()
+    assert len(state(element)["requests"]) == before + 1
+    for target in element.locator("button").all():
+        size = target.bounding_box()
+        assert min(size["width"], size["height"]) >= 24
+
+
+LIVE = """(large) => {
+  const element = document.createElement("tl-paged");
+  element.id = "live";
+  const num_blocks = large ? 500 : 8, counts = new Array(num_blocks + 1).fill(0), blocks = large ? [...Array(300).keys()].map((i) => i + 1) : [2, 5];
+  for (const block of blocks) counts[block] = 1;
+  if (large) document.querySelector("tl-paged").after(element);
+  element.state = { block_size: 16, num_blocks, counts, requests: [{ name: "cmpl-1", tokens: large ? 4790 : 20, blocks }] };
+  if (!large) document.querySelector("tl-paged").after(element);
+  return element.updateComplete;
+}"""
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_somebody_elses_pool_is_drawn_without_buttons_and_follows_its_state(paged, axe, large):
+    page, _ = paged()
+    page.evaluate(LIVE, large)
+    live = page.locator("#live")
+    live.locator(".request").wait_for()
+    assert live.locator(".request button, .buttons").count() == 0
+    assert live.locator(".square.held" if large else ".block.held").count() == (300 if large else 2)
+    assert "cmpl-1" in live.locator(".requests").inner_text()
+    page.evaluate("document.querySelector('#live').state = {...document.querySelector('#live').state, requests: []}")
+    page.wait_for_function("!document.querySelector('#live').shadowRoot.querySelector('.request')")
+    assert axe(page, "#live") == []
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_and_nothing_sticks_out(paged, axe, width, scheme):
+    page, element = paged(width=width, scheme=scheme, reduced_motion=True)
+    assert axe(page, "tl-paged") == []
+    for size in (1, 16):
+        press(element, f"blocks of {size}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    press(element, "Show as a table")
+    assert axe(page, "tl-paged") == []
+    outside = """() => { const host = document.querySelector("tl-paged"), { right } = host.getBoundingClientRect();
+      return [...host.shadowRoot.querySelectorAll("section *")].filter((e) => e.checkVisibility()
+        && !e.closest(".for-ears, .as-table") && e.getBoundingClientRect().right > right + 1).map((e) => e.outerHTML.slice(0, 80)); }"""
+    assert page.evaluate(outside) == []
+
+
+def test_words_table_and_picture_for_those_who_have_no_scripts(paged, page_factory, book_html):
+    _, element = paged()
+    assert element.locator(".question").inner_text().endswith("?")
+    static = page_factory(PAGE, javascript=False).locator("tl-paged .tl-static")
+    assert static.locator("img.tl-picture").is_visible() and static.locator(".tl-description").is_visible()
+    assert (book_html / PAGE).stat().st_size < 500_000
