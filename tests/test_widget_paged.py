@@ -14,7 +14,7 @@ NODE = """
 import { readFileSync } from "node:fs";
 const { BlockPool, Tenants, survey } = await import(process.argv[1]);
 const { pools, tenants } = JSON.parse(readFileSync(0, "utf8"));
-const look = (pool, taken) => ({ counts: pool.counts, idle: pool.idle, fenced: pool.fenced, names: [...pool.names], taken });
+const look = ({ counts, idle, fenced, names }, taken) => ({ counts, idle, fenced, names: [...names], taken });
 const copy = (value) => JSON.parse(JSON.stringify(value));
 const answers = { pools: [], tenants: [] };
 for (const { num_blocks, operations } of pools) {
@@ -146,7 +146,8 @@ class Reference:
         return {"block_size": self.size, "num_blocks": self.pool.num_blocks, "step": self.step,
                 "counts": list(self.pool.counts), "idle": list(self.pool.idle),
                 "fenced": [[step, blocks] for step, blocks in self.pool.fenced],
-                "requests": [{"name": n, "tokens": t, "blocks": self.table(n)} for n, t in self.tokens.items()]}  # fmt: skip
+                "requests": [{"name": n, "tokens": t, "blocks": self.table(n)}
+                             for n, t in self.tokens.items()]}  # fmt: skip
 
 
 def play_tenants(rng: random.Random, steps: int):
@@ -195,6 +196,13 @@ def test_after_any_operations_blocks_lie_where_the_engine_puts_them():
 
 # ---- In the browser ----
 
+OUTSIDE = """(name) => {
+    const host = document.querySelector(name), { right } = host.getBoundingClientRect();
+    const sticksOut = (e) => e.checkVisibility() && !e.closest(".for-ears, .as-table")
+        && e.getBoundingClientRect().right > right + 1;
+    return [...host.shadowRoot.querySelectorAll("section *")].filter(sticksOut).map((e) => e.outerHTML.slice(0, 80));
+}"""
+
 
 @pytest.fixture
 def paged(page_factory):
@@ -221,7 +229,7 @@ def press(element, name):
 
 
 def test_the_first_state_is_the_one_that_python_wrote_down(paged):
-    page, element = paged()
+    _, element = paged()
     static = [row.split("\t") for row in element.locator(".tl-static tbody tr").evaluate_all(
         "rows => rows.map((row) => [...row.cells].map((cell) => cell.textContent).join('\\t'))")]  # fmt: skip
     press(element, "Show as a table")
@@ -304,10 +312,12 @@ def test_a_finger_can_do_it_all(paged):
 LIVE = """(large) => {
   const element = document.createElement("tl-paged");
   element.id = "live";
-  const num_blocks = large ? 500 : 8, counts = new Array(num_blocks + 1).fill(0), blocks = large ? [...Array(300).keys()].map((i) => i + 1) : [2, 5];
+  const num_blocks = large ? 500 : 8, counts = new Array(num_blocks + 1).fill(0);
+  const blocks = large ? [...Array(300).keys()].map((i) => i + 1) : [2, 5];
+  const requests = [{ name: "cmpl-1", tokens: large ? 4790 : 20, blocks }];
   for (const block of blocks) counts[block] = 1;
   if (large) document.querySelector("tl-paged").after(element);
-  element.state = { block_size: 16, num_blocks, counts, requests: [{ name: "cmpl-1", tokens: large ? 4790 : 20, blocks }] };
+  element.state = { block_size: 16, num_blocks, counts, requests };
   if (!large) document.querySelector("tl-paged").after(element);
   return element.updateComplete;
 }"""
@@ -337,10 +347,7 @@ def test_axe_finds_nothing_and_nothing_sticks_out(paged, axe, width, scheme):
         assert page.evaluate("document.documentElement.scrollWidth") <= width
     press(element, "Show as a table")
     assert axe(page, "tl-paged") == []
-    outside = """() => { const host = document.querySelector("tl-paged"), { right } = host.getBoundingClientRect();
-      return [...host.shadowRoot.querySelectorAll("section *")].filter((e) => e.checkVisibility()
-        && !e.closest(".for-ears, .as-table") && e.getBoundingClientRect().right > right + 1).map((e) => e.outerHTML.slice(0, 80)); }"""
-    assert page.evaluate(outside) == []
+    assert page.evaluate(OUTSIDE, "tl-paged") == []
 
 
 def test_words_table_and_picture_for_those_who_have_no_scripts(paged, page_factory, book_html):

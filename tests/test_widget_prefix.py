@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 from press.bundle import WIDGETS, node_and_npm
-from tinyllm.engine.core import Request
+from tinyllm.engine.core import Request, StepResult
 from tinyllm.engine.params import SamplingParams
 from tinyllm.engine.prefix import extend_chain, first_link
 from tinyllm.engine.scheduler import Scheduler
@@ -27,8 +27,11 @@ console.log(JSON.stringify({
     const server = new Server(num_blocks, size), { pool, cache } = server;
     return prompts.map(([ids, salt]) => {
       const would = server.look(ids, salt).found.length, answer = server.serve(ids, salt);
-      return JSON.parse(JSON.stringify({ would, found: answer.found * size, computed: answer.computed, forgotten: answer.forgotten.length,
-        idle: pool.idle, blocks: [...cache.blocks], stats: [cache.queries, cache.hits, cache.evictions], known: server.contents.size }));
+      return JSON.parse(JSON.stringify({
+        would, found: answer.found * size, computed: answer.computed, forgotten: answer.forgotten.length,
+        idle: pool.idle, blocks: [...cache.blocks], known: server.contents.size,
+        stats: [cache.queries, cache.hits, cache.evictions],
+      }));
     });
   }),
 }));
@@ -64,7 +67,7 @@ def history(rng: random.Random) -> tuple[dict, list]:
         request, forgotten = Request("r", ids, SamplingParams(max_tokens=1), salt=salt), cache.evictions
         scheduler.add(request)
         plan = scheduler.schedule()
-        scheduler.update(plan, np.array([1]))
+        scheduler.update(plan, StepResult(np.array([[1]])))
         assert request.finish_reason == "length"
         found = request.num_cached_tokens
         states.append({"would": found // size, "found": found, "computed": len(ids) - found,
@@ -95,6 +98,13 @@ def test_digests_names_and_whole_histories_are_those_of_the_engine():
 
 
 # ---- In the browser ----
+
+OUTSIDE = """(name) => {
+    const host = document.querySelector(name), { right } = host.getBoundingClientRect();
+    const sticksOut = (e) => e.checkVisibility() && !e.closest(".for-ears, .as-table")
+        && e.getBoundingClientRect().right > right + 1;
+    return [...host.shadowRoot.querySelectorAll("section *")].filter(sticksOut).map((e) => e.outerHTML.slice(0, 80));
+}"""
 
 
 @pytest.fixture
@@ -227,10 +237,7 @@ def test_axe_finds_nothing_and_nothing_sticks_out(prefix, axe, width, scheme):
     press(element, "Show as a table")
     assert axe(page, "tl-prefix") == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    outside = """() => { const host = document.querySelector("tl-prefix"), { right } = host.getBoundingClientRect();
-      return [...host.shadowRoot.querySelectorAll("section *")].filter((e) => e.checkVisibility()
-        && !e.closest(".for-ears, .as-table") && e.getBoundingClientRect().right > right + 1).map((e) => e.outerHTML.slice(0, 80)); }"""
-    assert page.evaluate(outside) == []
+    assert page.evaluate(OUTSIDE, "tl-prefix") == []
 
 
 def test_words_table_and_picture_for_those_who_have_no_scripts(prefix, page_factory, book_html):
