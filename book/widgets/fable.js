@@ -425,7 +425,7 @@ function runScript(address) {
 }
 
 const homeOfAssets = () => {
-  const script = document.querySelector('script[src*="assets/widgets"]'); // of all widgets, or of one
+  const script = document.querySelector('script[src$="widgets.js"], script[src*="/widgets/tl-"]'); // of all, or of one
   if (!script) throw new Error("this page does not say where the book's assets are; open the rendered book");
   return script.src.replace(/widgets(\/[^/]*)?\.js$/, "fable/");
 };

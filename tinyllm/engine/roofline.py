@@ -79,8 +79,8 @@ H100 = Hardware(
            "L2 bandwidth: reads measured on an H200 in gpu-benches (Ernst)")
 SPECS = {chip.name: chip for chip in (
     H100,
-    replace(H100, name="H200", memory=141e9, bandwidth=4.8e12, device_name="NVIDIA H200",
-            source="NVIDIA H200 datasheet (2024), SXM; the rest as H100"),
+    replace(H100, name="H200", memory=141e9, bandwidth=4.8e12, l2=60 * MiB, device_name="NVIDIA H200",
+            source="NVIDIA H200 datasheet (2024), SXM; L2 as the device says; the rest as H100"),
     Hardware("A100", memory=80e9, bandwidth=2.039e12, l2=40 * MiB, cores=108, clock=1.41e9,
              rates={"bfloat16": 312e12, "tfloat32": 156e12, "float32": 19.5e12},
              shared=164 * KiB, registers=256 * KiB, nvlink=300e9, pcie=32e9, device_name="NVIDIA A100-SXM4-80GB",
