@@ -10,6 +10,7 @@ import "./rope.js";
 import "./bytes.js";
 import "./neurons.js";
 import "./kv-cache.js";
+import "./batching.js";
 import "./chunks.js";
 import "./layers.js";
 import "./paged.js";
