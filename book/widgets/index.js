@@ -15,6 +15,7 @@ import "./chunks.js";
 import "./layers.js";
 import "./paged.js";
 import "./prefix.js";
+import "./life.js";
 
 import * as fable from "./fable.js";
 
