@@ -1,0 +1,303 @@
+"""The server as its clients see it: the real openai client, keys, limits, hang-ups, deaths and drains."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+torch = pytest.importorskip("torch")
+httpx = pytest.importorskip("httpx")
+openai = pytest.importorskip("openai")
+
+from tinyllm.engine.params import SamplingParams
+from tinyllm.llm import LLM
+
+SERVE = """
+import sys
+from tinyllm.llm import EngineArgs
+from tinyllm.serve.api import ServerArgs, serve
+sys.exit(serve(EngineArgs("fable", max_num_seqs=32, max_model_len=256, num_gpu_blocks_override=300),
+               ServerArgs("fable", {keys!r}, 100_000), port={port}, max_waiting={waiting}))
+"""
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Server:
+    """A server in a process of its own."""
+
+    def __init__(self, keys=(), waiting=500):
+        self.port = free_port()
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SERVE.format(keys=keys, port=self.port, waiting=waiting)],
+            env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        self.url = f"http://127.0.0.1:{self.port}"
+        assert "serves fable" in self.process.stdout.readline()
+        headers = {"Authorization": f"Bearer {keys[0]}"} if keys else {}
+        self.http = httpx.Client(base_url=self.url, timeout=60, headers=headers)
+        for _ in range(400):
+            try:
+                if self.http.get("/health").status_code == 200:
+                    break
+            except httpx.ConnectError:
+                time.sleep(0.05)
+
+    def client(self, kind=openai.OpenAI, key="none"):
+        return kind(base_url=self.url + "/v1", api_key=key, max_retries=0, timeout=60)
+
+    def metric(self, name):
+        page = self.http.get("/metrics").text
+        return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith(f"vllm:{name}"))
+
+    def idle(self, within=10.0):
+        """Whether nothing runs or waits any more, and every block is back."""
+        end = time.monotonic() + within
+        while time.monotonic() < end:
+            if not any(map(self.metric, ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"))):
+                return True
+            time.sleep(0.05)
+        return False
+
+    def engine_pid(self):
+        children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True)
+        return int(children.stdout.split()[0])
+
+    def stop(self):
+        self.http.close()
+        self.process.terminate()
+        self.process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    return server.client()
+
+
+@pytest.fixture(scope="module")
+def llm():
+    return LLM("fable", max_num_seqs=8, max_model_len=256)
+
+
+def said(llm, prompt, **wishes):
+    return llm.generate(prompt, SamplingParams(**wishes), use_tqdm=False)[0].outputs
+
+
+def test_a_completion_is_what_the_engine_says(client, llm):
+    wishes = {"max_tokens": 20, "temperature": 0, "stop": [" he"]}
+    answer = client.completions.create(model="fable", prompt="Once upon a time", **wishes)
+    want = said(llm, "Once upon a time", **wishes)[0]
+    assert answer.choices[0].text == want.text and answer.choices[0].finish_reason == want.finish_reason == "stop"
+    assert answer.usage.completion_tokens == len(want.token_ids) and answer.usage.prompt_tokens == 4
+
+
+def test_several_prompts_and_answers_are_numbered(client, llm):
+    prompts = ["Once upon a time", "The king"]
+    answer = client.completions.create(model="fable", prompt=prompts, n=2, max_tokens=8, seed=5)
+    want = [one.text for prompt in prompts for one in said(llm, prompt, n=2, seed=5, max_tokens=8)]
+    assert [c.text for c in sorted(answer.choices, key=lambda c: c.index)] == want
+
+
+def test_a_stream_adds_up_to_the_whole_and_says_what_it_has_cost(client, llm):
+    chunks = list(client.completions.create(model="fable", prompt="The old woman", max_tokens=24, seed=3, stream=True,
+                                            stream_options={"include_usage": True}))  # fmt: skip
+    want = said(llm, "The old woman", max_tokens=24, seed=3)[0]
+    assert "".join(c.choices[0].text for c in chunks if c.choices) == want.text
+    assert chunks[-1].usage.completion_tokens == len(want.token_ids) and not chunks[-1].choices
+    assert [c.choices[0].finish_reason for c in chunks[-2:-1]] == [want.finish_reason]
+
+
+PARAMETERS = [{"temperature": 0.7, "top_p": 0.8, "seed": 1}, {"presence_penalty": 1.5, "temperature": 0},
+              {"frequency_penalty": 1.5, "temperature": 0}, {"logit_bias": {"7": 100}, "temperature": 0},
+              {"extra_body": {"top_k": 3, "seed": 2}}, {"extra_body": {"min_p": 0.3, "seed": 2}},
+              {"extra_body": {"repetition_penalty": 1.5, "temperature": 0}},
+              {"extra_body": {"min_tokens": 10, "temperature": 0}},
+              {"extra_body": {"bad_words": ["the"], "temperature": 0}},
+              {"extra_body": {"allowed_token_ids": [9, 10, 11], "seed": 1}},
+              {"extra_body": {"ignore_eos": True, "temperature": 0}},
+              {"extra_body": {"stop_token_ids": [11, 12, 13], "temperature": 0}},
+              {"stop": [",", "."], "temperature": 0, "extra_body": {"include_stop_str_in_output": True}}]  # fmt: skip
+
+
+@pytest.mark.parametrize("wishes", PARAMETERS, ids=lambda w: ",".join([*w.keys(), *w.get("extra_body", {})]))
+def test_every_parameter_reaches_the_engine(client, llm, wishes):
+    answer = client.completions.create(model="fable", prompt="Once upon a time", max_tokens=12, **wishes)
+    flat = {**wishes, **wishes.get("extra_body", {})}
+    flat.pop("extra_body", None)
+    want = said(llm, "Once upon a time", max_tokens=12, **flat)[0]
+    assert (answer.choices[0].text, answer.choices[0].finish_reason) == (want.text, want.finish_reason)
+
+
+def test_log_probabilities_are_the_engines(client, llm):
+    wishes = {"max_tokens": 4, "temperature": 0, "logprobs": 3}
+    got = client.completions.create(model="fable", prompt="The king", **wishes).choices[0]
+    want = said(llm, "The king", **wishes)[0]
+    scores = [line[token].logprob for token, line in zip(want.token_ids, want.logprobs, strict=True)]
+    assert got.logprobs.token_logprobs == pytest.approx(scores, abs=1e-4)
+    assert "".join(got.logprobs.tokens) == got.text and all(len(top) >= 3 for top in got.logprobs.top_logprobs)
+
+
+def test_a_conversation_is_answered_with_log_probabilities(client):
+    talk = [{"role": "user", "content": "The old"}]
+    got = client.chat.completions.create(model="fable", messages=talk, max_completion_tokens=5, logprobs=True,
+                                         top_logprobs=2, temperature=0)  # fmt: skip
+    entries = got.choices[0].logprobs.content
+    assert "".join(e.token for e in entries) == got.choices[0].message.content
+    assert all(len(e.top_logprobs) == 2 for e in entries)
+    assert all(e.top_logprobs[0].logprob >= e.top_logprobs[1].logprob for e in entries)
+    stream = client.chat.completions.create(model="fable", messages=talk, max_tokens=5, temperature=0, stream=True)
+    chunks = list(stream)
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert "".join(c.choices[0].delta.content or "" for c in chunks) == got.choices[0].message.content
+
+
+def test_an_answer_keeps_to_a_json_schema(client):
+    schema = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 8}, "old": {"type": "boolean"}},
+              "required": ["name", "old"], "additionalProperties": False}  # fmt: skip
+    got = client.chat.completions.create(
+        model="fable", messages=[{"role": "user", "content": "The king"}], max_tokens=60, seed=4,
+        response_format={"type": "json_schema", "json_schema": {"name": "king", "schema": schema}},
+    )  # fmt: skip
+    value = json.loads(got.choices[0].message.content)
+    assert set(value) == {"name", "old"} and isinstance(value["old"], bool) and got.choices[0].finish_reason == "stop"
+
+
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "foo"}}}
+REFUSED = [
+    ({"prompt": ""}, 400, "empty"),
+    ({"max_tokens": 5000}, 400, "5,000"),
+    ({"temperature": 3}, 400, "temperature"),
+    ({"tempreature": 1}, 400, "tempreature"),
+    ({"n": 1000}, 400, "n:"),
+    ({"model": "gpt"}, 404, "not served"),
+    ({"prompt": [99999]}, 400, "vocabulary"),
+    ({"echo": True}, 400, "echo"),
+    ({"best_of": 3}, 400, "best_of"),
+    ({"logprobs": 50}, 400, "max_logprobs"),
+    ({"stop": ["x"] * 40}, 400, "stop"),
+    ({"response_format": {"type": "json_schema"}}, 400, "json_schema"),
+    ({"response_format": SCHEMA}, 400, "schema"),
+    ({"prompt": "x" * 50_000}, 400, "characters"),
+    ({"prompt": "y" * 200_000}, 413, "larger"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change, status, words", REFUSED, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_is_wrong_is_refused_by_name_and_not_repeated(server, change, status, words, stream):
+    body = {"model": "fable", "prompt": "Once", "max_tokens": 4, "stream": stream, **change}
+    got = server.http.post("/v1/completions", json=body)
+    assert got.status_code == status, got.text
+    error = got.json()["error"]
+    assert words in error["message"] and set(error) == {"message", "type", "param", "code"}
+    assert "yyyy" not in got.text and "xxxx" not in got.text
+    assert server.http.post("/v1/completions", content=b"{not json").status_code == 400
+
+
+def test_tools_are_refused_where_the_template_has_none(server):
+    body = {"model": "fable", "messages": [{"role": "user", "content": "A"}], "tools": [{"type": "function"}]}
+    assert "chat template" in server.http.post("/v1/chat/completions", json=body).json()["error"]["message"]
+
+
+def test_tokens_there_and_back(server):
+    ids = server.http.post("/tokenize", json={"prompt": "Once upon a time"}).json()["tokens"]
+    assert server.http.post("/detokenize", json={"tokens": ids}).json()["prompt"] == "Once upon a time"
+    assert server.http.get("/v1/models").json()["data"][0]["id"] == "fable"
+
+
+def test_a_client_that_hangs_up_takes_its_request_with_it(server):
+    before = server.metric("generation_tokens_total")
+    for stream in (True, False):
+        body = {"model": "fable", "prompt": "Once", "max_tokens": 200, "ignore_eos": True, "stream": stream, "n": 4}
+        with socket.create_connection(("127.0.0.1", server.port)) as s:
+            data = json.dumps(body).encode()
+            s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                      b"Content-Length: %d\r\n\r\n%s" % (len(data), data))  # fmt: skip
+            while server.metric("num_requests_running") == 0:
+                time.sleep(0.01)
+        assert server.idle()
+    assert server.metric("generation_tokens_total") - before < 2 * 4 * 200
+
+
+def test_many_streams_at_once_each_get_their_own_answer(server, llm):
+    prompts = [f"{word} {i % 7}" for i, word in enumerate(["Once", "The king", "A wolf", "One day"] * 15)]
+
+    async def one(client, i):
+        text = ""
+        async for chunk in await client.completions.create(
+            model="fable", prompt=prompts[i], seed=i, max_tokens=4 + i % 13, stream=True
+        ):
+            text += chunk.choices[0].text
+            await asyncio.sleep(0.2 if i == 0 else 0)  # a slow reader stalls nobody
+        return text
+
+    async def all_of_them():
+        async with server.client(openai.AsyncOpenAI) as client:
+            return await asyncio.gather(*(one(client, i) for i in range(len(prompts))))
+
+    found = asyncio.run(all_of_them())
+    params = [SamplingParams(seed=i, max_tokens=4 + i % 13) for i in range(len(prompts))]
+    assert found == [a.outputs[0].text for a in llm.generate(prompts, params, use_tqdm=False)]
+    assert server.idle()
+
+
+def test_keys_queues_and_a_drain():
+    server = Server(keys=("first", "second"), waiting=0)
+    assert server.http.get("/health", headers={"Authorization": ""}).status_code == 200
+    for path in ("/metrics", "/v1/models", "/version", "/nothing"):
+        assert server.http.get(path, headers={"Authorization": "Bearer wrong"}).status_code == 401
+    prompt = "Once upon a time there was a king who had three daughters and a great castle by the sea"
+    cached = []
+    for key in ("first", "second", "second"):
+        got = server.client(key=key).completions.create(model="fable", prompt=prompt, max_tokens=2)
+        cached.append(got.usage.prompt_tokens_details.cached_tokens)
+    assert cached[0] == cached[1] == 0 < cached[2]  # nobody sees what another key has cached
+
+    async def load():
+        async with server.client(openai.AsyncOpenAI, "first") as client:
+            async def one(i):
+                try:
+                    got = await client.completions.create(
+                        model="fable", prompt="A", max_tokens=60, seed=i, extra_body={"ignore_eos": True})  # fmt: skip
+                    return got.usage.completion_tokens
+                except openai.RateLimitError as error:
+                    assert error.response.headers["retry-after"] == "1"
+                    return 0
+            tasks = [asyncio.create_task(one(i)) for i in range(40)]
+            await asyncio.sleep(1.0)
+            server.process.send_signal(signal.SIGTERM)
+            return await asyncio.gather(*tasks)
+
+    counts = asyncio.run(load())
+    assert counts.count(60) == 32 and counts.count(0) == 8  # 32 rows, no room to wait; none lost by the drain
+    assert server.process.wait(30) == 0
+
+
+def test_when_the_engine_dies_everyone_is_told_and_the_server_ends():
+    server = Server()
+    body = {"model": "fable", "prompt": "Once", "max_tokens": 200, "ignore_eos": True, "stream": True, "n": 8}
+    with server.http.stream("POST", "/v1/completions", json=body) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        os.kill(server.engine_pid(), signal.SIGKILL)
+        rest = [line for line in lines if line]
+    assert "engine" in json.loads(rest[-1].removeprefix("data: "))["error"]["message"]
+    assert server.process.wait(30) == 1
