@@ -67,6 +67,19 @@ def test_the_short_path_stays_short(path):
     assert spine_words(path) <= SPINE_LIMIT
 
 
+RHYTHM = ["The idea", "Build it", "Measure it", "Break it", "In vLLM", "Summary", "Exercises"]
+
+
+@pytest.mark.parametrize("path", [p for p in CHAPTERS if p.stem < "11"], ids=lambda p: p.stem)
+def test_a_chapter_keeps_the_rhythm_and_ends_with_exercises(path):
+    cells = nbformat.read(path, as_version=4).cells
+    text = re.sub(r":::.*?\n:::", "", "\n".join(c.source for c in cells if c.cell_type == "markdown"), flags=re.S)
+    assert [h for h in re.findall(r"^## ([^{\n]+?) *(?:\{.*)?$", text, re.M)] == RHYTHM
+    whole = "\n".join(c.source for c in cells if c.cell_type == "markdown").partition("## Exercises")[2]
+    assert len(re.findall(r"^## Solution$", whole, re.M)) >= 3, "three exercises, each with a folded solution"
+    assert re.search(r"check|test", whole) and re.search(r"fail|notice", whole), "one in which a check is seen failing"
+
+
 def test_the_whole_book_reads_in_ninety_minutes():
     assert sum(map(spine_words, CHAPTERS)) < ALL_SPINES_LIMIT
 
