@@ -44,6 +44,29 @@ def truth(request):
     return tokens[len(request.prompt_token_ids) :]
 
 
+class Guesser:
+    """In the place of a `Speculator`: guesses up to k tokens for each text, some of them right."""
+
+    def __init__(self, k):
+        self.k, self.gauge, self.right = k, self, 0
+
+    def limits(self, seeded):
+        return np.full(len(seeded), self.k)
+
+    def guess(self, texts, offered, limits):
+        guesses = np.full((len(texts), self.k), -1)
+        for line, text, limit in zip(guesses, texts, limits.tolist(), strict=True):
+            past = text.tolist()
+            for i in range(min(limit, (sum(past) + len(past)) % (self.k + 1))):
+                line[i] = next_token(past) if (sum(past) + i) % 3 else 22
+                past.append(int(line[i]))
+        return guesses
+
+    def judge(self, proposed, accepted):
+        assert (accepted <= proposed).all()
+        self.right += int(accepted.sum())
+
+
 class CheckingExecutor:
     """Writes tokens into the slots of an imaginary cache, and reads them back as attention would."""
 
@@ -69,9 +92,17 @@ class CheckingExecutor:
                 assert column == self.filled[row], "tables grow by one entry after the other"
                 assert 1 <= block <= self.num_blocks
                 self.tables[row, column], self.filled[row] = block, column + 1
+        guesses = np.full((len(plan.rows), 0), -1) if plan.drafts is None else plan.drafts
+        for row, start, count, line in zip(plan.rows, plan.starts, plan.counts, guesses, strict=True):
+            line = line[line >= 0]
+            self.tokens[row, start + count - len(line) : start + count] = line
         self.write(plan)
         touched = {int(b) for row in plan.rows for b in self.tables[row, : self.filled[row]]}
-        self.results.append((np.array(self.read(plan), dtype=int), touched))
+        lines = self.read(plan, (guesses >= 0).sum(1))
+        width = max(map(len, lines), default=1)
+        tokens = np.array([line + [-1] * (width - len(line)) for line in lines], int).reshape(-1, width)
+        counts = np.array([len(line) for line in lines], int) if guesses.size else None
+        self.results.append((StepResult(tokens, counts), touched))
 
     def write(self, plan):
         written, who = {}, zip(plan.rows.tolist(), plan.epochs.tolist(), strict=True)
@@ -87,21 +118,29 @@ class CheckingExecutor:
                 assert self.tokens[row, p] >= 0, "a token is read before it was sampled"
                 self.cache[slot] = self.tokens[row, : p + 1].tolist()
 
-    def read(self, plan):
+    def read(self, plan, num_guesses):
+        """What each row that samples says: guesses as long as they are right, and one token more."""
         sampled = []
-        for row, start, count, samples in zip(plan.rows, plan.starts, plan.counts, plan.samples, strict=True):
+        for row, start, count, samples, guesses in zip(
+            plan.rows, plan.starts, plan.counts, plan.samples, num_guesses, strict=True
+        ):
             end = start + count
             past = self.tokens[row, :end].tolist()
             for p in range(end):  # keys and values of the whole past must be there, and be its own
                 slot = (int(self.tables[row, p // self.size]), p % self.size)
                 assert self.cache.get(slot) == past[: p + 1], f"row {row} finds another text at position {p}"
+            assert samples or not guesses
             if samples:
-                sampled.append(next_token(past))
-                self.tokens[row, end] = sampled[-1]
+                known, line = end - guesses, []
+                while not line or (known + len(line) <= end and line[-1] == past[known + len(line) - 1]):
+                    line.append(next_token(past[:known] + line))
+                self.tokens[row, known:] = -1
+                self.tokens[row, known : known + len(line)] = line
+                sampled.append(line)
         return sampled
 
     def collect(self):
-        return StepResult(self.results.pop(0)[0][:, None])
+        return self.results.pop(0)[0]
 
 
 def check_blocks(scheduler, executor=None):
@@ -162,21 +201,26 @@ class EngineMachine(RuleBasedStateMachine):
         caching=st.booleans(),
         chunked=st.booleans(),
         policy=st.sampled_from(["fcfs", "priority"]),
+        micro_batches=st.sampled_from([1, 1, 2]),
+        guesses=st.sampled_from([0, 0, 1, 3]),
     )
-    def start(self, blocks, size, rows, budget, depth, caching, chunked, policy):
+    def start(self, blocks, size, rows, budget, depth, caching, chunked, policy, micro_batches, guesses):
+        rows = max(rows, micro_batches)
         budget = rows + budget if chunked else 40
         self.scheduler = Scheduler(
             blocks,
             size,
             max_num_seqs=rows,
             max_num_batched_tokens=budget,
-            max_model_len=40,
+            max_model_len=32,  # what `add` asks for at most
             policy=policy,
             enable_prefix_caching=caching,
             enable_chunked_prefill=chunked,
+            micro_batches=micro_batches,
+            speculator=Guesser(guesses) if guesses else None,
         )
         self.capacity = blocks * size
-        self.core = EngineCore(self.scheduler, CheckingExecutor(blocks, size, rows, 40, budget), depth)
+        self.core = EngineCore(self.scheduler, CheckingExecutor(blocks, size, rows, 32, budget), depth)
 
     @precondition(lambda self: self.core is not None)
     @rule(
@@ -187,12 +231,13 @@ class EngineMachine(RuleBasedStateMachine):
         n=st.integers(1, 3),
         priority=st.integers(0, 2),
         salt=st.sampled_from([None, "a"]),
+        told=st.sampled_from([None, None, 0]),
     )
-    def add(self, length, kind, wanted, n, priority, salt):
+    def add(self, length, kind, wanted, n, priority, salt, told):
         prompt = [1 + (7 * kind * (i > 5) + i) % 22 for i in range(length)]
         family = []
         for _ in range(n):
-            params = SamplingParams(max_tokens=wanted)
+            params = SamplingParams(max_tokens=wanted, prompt_logprobs=told)
             family.append(
                 Request("r", prompt, params, stop_token_ids=frozenset({EOS}), priority=priority, salt=salt,
                         siblings=family)
@@ -264,6 +309,7 @@ class EngineMachine(RuleBasedStateMachine):
         pool = self.scheduler.home.pool
         assert len(pool.idle) == pool.num_blocks and not pool.fenced
         for request in self.all:
+            assert request.params.prompt_logprobs is None or request.num_cached_tokens == 0
             expected = truth(request)
             if request.finish_reason == "abort":
                 assert request.output_token_ids == expected[: len(request.output_token_ids)]
@@ -367,6 +413,27 @@ def test_siblings_share_the_full_blocks_of_their_prompt(caching):
     plan = scheduler.schedule()
     assert sorted(plan.counts.tolist()) == [2, 2, 14]
     assert sorted(scheduler.home.pool.counts, reverse=True)[:4] == [3, 3, 3, 1]
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_guesses_change_the_number_of_steps_and_no_token(depth):
+    prompts = [range(i, i + 9) for i in range(1, 6)]
+    plain, guessed, guesser = [ask(p, 30) for p in prompts], [ask(p, 30) for p in prompts], Guesser(3)
+    slow, fast = run(plain, depth), run(guessed, depth, speculator=guesser)
+    assert [r.output_token_ids for r in guessed] == [r.output_token_ids for r in plain] == list(map(truth, plain))
+    assert guesser.right > 20
+    assert depth or fast.step < slow.step
+
+
+def test_nobody_is_preempted_for_a_guess():
+    class Stubborn(Guesser):
+        def guess(self, texts, offered, limits):
+            return np.where(np.arange(self.k) < limits[:, None], 22, -1)
+
+    short, long = ask(range(1, 9), 5), ask(range(2, 10), 9)  # 3 and 4 blocks; the short one ends in time
+    scheduler = run([short, long], num_blocks=6, enable_prefix_caching=False, speculator=Stubborn(3))
+    assert scheduler.num_preemptions == 0
+    assert [r.output_token_ids for r in (short, long)] == [truth(short), truth(long)]
 
 
 def test_siblings_wait_until_their_prompt_is_computed():
