@@ -18,13 +18,8 @@ openai = pytest.importorskip("openai")
 from tinyllm.engine.params import SamplingParams
 from tinyllm.llm import LLM
 
-SERVE = """
-import sys
-from tinyllm.llm import EngineArgs
-from tinyllm.serve.api import ServerArgs, serve
-sys.exit(serve(EngineArgs("fable", max_num_seqs=32, max_model_len=256, num_gpu_blocks_override=300),
-               ServerArgs("fable", {keys!r}, 100_000), port={port}, max_waiting={waiting}))
-"""
+OPTIONS = ["--max-num-seqs", "32", "--max-model-len", "256", "--num-gpu-blocks-override", "300"]
+OPTIONS += ["--max-body-bytes", "100000"]
 
 
 def free_port():
@@ -40,7 +35,8 @@ class Server:
         self.port = free_port()
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVE.format(keys=keys, port=self.port, waiting=waiting)],
+            [sys.executable, "-m", "tinyllm", "serve", "--port", str(self.port), "--max-waiting", str(waiting),
+             *OPTIONS, *(word for key in keys for word in ("--api-key", key))],
             env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         self.url = f"http://127.0.0.1:{self.port}"
