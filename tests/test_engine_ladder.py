@@ -16,6 +16,7 @@ from tinyllm.engine.sampling import bans_of
 from tinyllm.engine.scheduler import Scheduler
 from tinyllm.model.attention import AttentionInputs
 from tinyllm.model.backends import PagedAttention
+from tinyllm.model.flat import FlatForward
 from tinyllm.model.transformer import ModelConfig, Transformer
 from tinyllm.model.weights import load_model
 
@@ -91,12 +92,14 @@ class Ladder:
         return Request(str(i), self.prompts[i], params, seed=params.seed, stop_token_ids=params.stop_set(ends),
                        bans=bans_of(params, ends, BAD_WORDS.get(i, ())))  # fmt: skip
 
-    def climb(self, depth=0, **changes):
+    def climb(self, depth=0, flat=False, **changes):
         """The same requests through the engine; returns the scheduler, after comparing every token."""
         options = {"num_blocks": 64, "block_size": 4, "max_num_seqs": 5, "max_num_batched_tokens": 64}
         options.update(max_model_len=128, **changes)
         scheduler = Scheduler(**options)
         runner = Runner(self.model, options["num_blocks"], options["block_size"], options["max_num_seqs"], 128)
+        if flat:
+            runner.fast_forward = FlatForward(self.model, runner.caches)
         core = EngineCore(scheduler, runner, depth)
         requests = [self.request(i) for i in range(len(self.prompts))]
         for request in requests:
@@ -154,6 +157,8 @@ RUNGS = {
     "blocks of 1": {"block_size": 1, "num_blocks": 200},
     "blocks of 3": {"block_size": 3},
     "blocks of 16": {"block_size": 16, "num_blocks": 20},
+    "with fewer operations": {"flat": True},
+    "with fewer operations, in few rows": {"flat": True, "max_num_seqs": 2, "depth": 1},
     "overlapped": {"depth": 1},
     "two ahead": {"depth": 2},
 }
@@ -165,9 +170,9 @@ def test_the_tokens_are_those_of_the_naive_loop(ladder, name):
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
-@pytest.mark.parametrize("caching", [True, False])
-def test_preempted_requests_say_the_same(ladder, caching, depth):
-    scheduler = ladder.climb(depth, num_blocks=15, enable_prefix_caching=caching, max_num_batched_tokens=16)
+@pytest.mark.parametrize("caching, flat", [(True, False), (False, False), (True, True)])
+def test_preempted_requests_say_the_same(ladder, caching, flat, depth):
+    scheduler = ladder.climb(depth, flat, num_blocks=15, enable_prefix_caching=caching, max_num_batched_tokens=16)
     assert scheduler.num_preemptions > 0
 
 

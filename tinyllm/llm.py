@@ -23,6 +23,7 @@ from .engine.scheduler import Scheduler
 from .engine.speculative import SpeculativeConfig, Speculator
 from .engine.speculative_runner import SpeculativeRunner
 from .model.backends import PagedAttention
+from .model.flat import FlatForward
 from .model.tokenizer import Detokenizer, load_tokenizer
 from .model.transformer import Transformer
 from .model.weights import dummy_model, load_model, read_config, resolve
@@ -177,7 +178,7 @@ class EngineArgs:
     enable_chunked_prefill: bool = True
     scheduling_policy: str = "fcfs"
     async_scheduling: bool | None = None  # plan the next step while one runs; None: on a GPU only
-    enforce_eager: bool = False           # recorded steps come later: so far every step is eager
+    enforce_eager: bool = False           # run the model as the chapters wrote it
     load_format: str = "auto"             # "dummy": random weights, needs no more than config.json
     skip_tokenizer_init: bool = False
     max_logprobs: int = 20                # the most that a request may ask for; -1: no limit
@@ -242,6 +243,8 @@ def build_core(args: EngineArgs, model: Transformer, max_model_len: int) -> Engi
         return EngineCore(build_scheduler(args, blocks, max_model_len, speculator),
                           SpeculativeRunner(model, *sizes, speculator.k, draft))
     scheduler, runner = build_scheduler(args, blocks, max_model_len), Runner(model, *sizes)
+    if weight.device.type == "cpu" and weight.dtype == torch.float32 and not args.enforce_eager:
+        runner.fast_forward = FlatForward(model, runner.caches)
     overlap = weight.device.type == "cuda" if args.async_scheduling is None else args.async_scheduling
     return EngineCore(scheduler, runner, depth=int(overlap))
 
