@@ -135,7 +135,7 @@ class Paged extends TinyElement {
       <p class="happened">${this.happened || "D was forked from A, and C was aborted during step 7. Finish A, and see which blocks stay."}</p>`}
       <p class="label">Memory: ${count(state.num_blocks, "block")} of ${count(state.block_size, "place")}</p>
       <div class="memory ${large ? "large" : ""}" role="img" aria-label="Blocks of memory. ${this.sentence()} The table below lists them."
-        style="--wide: ${large ? 0.7 : Math.max(2.3, 0.85 * Math.min(8, state.block_size) + 0.7)}rem; --row: ${Math.min(8, state.block_size)}">
+        style="--wide: ${large ? 0.7 : Math.max(2.7, 0.85 * Math.min(8, state.block_size) + 0.7)}rem; --row: ${Math.min(8, state.block_size)}">
         ${seen.blocks.map((block) => (large ? this.square(block) : this.block(block, state, seen)))}
       </div>
       <p class="legend"><span><i class="mark held"></i>holds a token</span> <span><i class="mark empty"></i>handed out, empty</span>
@@ -154,7 +154,7 @@ class Paged extends TinyElement {
     const letters = owners.map((i) => state.requests[i].name.slice(0, 2)).join(""), hue = owners.length ? this.hueOf(owners[0]) : fence ? "grey" : "free";
     const kind = fence && !owners.length ? "fence" : held ? "held" : "idle";
     return html`<span class="block ${kind} ${number === seen.next ? "next" : ""}" style="--hue: ${COLORS[hue]}">
-      <span class="top"><span class="number">${number}</span><b class="who">${kind === "fence" ? html`<span class="until">step ${fence}</span>` : letters}</b></span>
+      <span class="top"><span class="number">${number}</span><b class="who">${kind !== "fence" ? letters : state.block_size > 1 ? html`<span class="until">step ${fence}</span>` : ""}</b></span>
       <span class="places">${Array.from({ length: state.block_size }, (_, i) => html`<i class=${held && i < filled ? "full" : ""}></i>`)}</span>
       <span class="bottom">${held > 1 ? `×${held}` : number === seen.next ? "next" : ""}</span></span>`;
   }
