@@ -156,6 +156,17 @@ def test_an_end_token_ends_the_text_and_is_not_printed(model, tmp_path):
     assert on.stdout == tinyllm(*words, model).stdout
 
 
+def test_a_stop_text_ends_the_text_before_it_and_penalties_change_it(model):
+    words = ["generate", "Once upon a time", "--temperature", "0", "--max-tokens", "30", "--model", model]
+    whole = tinyllm(*words).stdout.decode().removesuffix("\n")
+    stop = whole[len(whole) // 2 :][:3]
+    done = tinyllm(*words, "--stop", stop, "--stop", "never said")
+    assert done.stdout.decode() == whole[: whole.index(stop)] + "\n"
+    assert f"ended before {stop!r}" in done.stderr.decode()
+    assert tinyllm(*words, "--repetition-penalty", "1.8").stdout.decode() != whole + "\n"
+    assert tinyllm(*words, "--max-num-batched-tokens", "2", "--block-size", "2").stdout.decode() == whole + "\n"
+
+
 def test_the_prompt_can_come_from_standard_input(model):
     words = ["--model", model, "--max-tokens", "8", "--temperature", "0", "--quiet"]
     expected = tinyllm("generate", "Once upon a time", *words).stdout

@@ -4,8 +4,8 @@
 __all__ = ['EXAMPLES', 'DEFAULT_MAX_TOKENS', 'BENCH_EXAMPLES', 'OFFLINE_BENCHES', 'SERVE_EXAMPLES', 'UserError', 'Parser',
            'add_generate', 'json_object', 'add_engine_options', 'add_offline_bench', 'add_bench', 'add_serve',
            'read_keys', 'run_serve', 'add_chat', 'fetch', 'run_chat', 'build_parser', 'read_prompt', 'say',
-           'shared_seed', 'read_params', 'load', 'look_up', 'engine_options', 'through_engine', 'prompt_for_terminal',
-           'write', 'stream_text', 'run_generate', 'check_outputs', 'two_lengths', 'read_load', 'run_offline_bench',
+           'shared_seed', 'read_params', 'load', 'look_up', 'engine_options', 'prompt_for_terminal', 'write',
+           'stream_text', 'run_generate', 'check_outputs', 'two_lengths', 'read_load', 'run_offline_bench',
            'save_report', 'run_bench', 'forget_stdout', 'main']
 
 # %% ../nbs/w15_command_line.ipynb #36aca405
@@ -72,6 +72,11 @@ def add_generate(commands):
         help="draw from the fewest tokens that hold this probability (default: 1, off)")
     add("--min-p", type=float, default=0.0, metavar="P",
         help="drop tokens less likely than P times the likeliest (default: 0, off)")
+    add("--repetition-penalty", type=float, default=1.0, metavar="R",
+        help="above 1: what was said before becomes less likely (default: 1, off)")
+    add("--stop", action="append", default=[], metavar="TEXT",
+        help="end before this text; may be given several times")
+    add("--min-tokens", type=int, default=0, metavar="N", help="do not end before N tokens (default: 0)")
     add("--seed", type=int, metavar="N",
         help="the same seed gives the same text (default: a new one each time)")
     add("--ignore-eos", action="store_true", help="run on past the model's end of text")
@@ -339,7 +344,8 @@ def read_params(args):
         try:
             params = SamplingParams(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p,
                                     min_p=args.min_p, seed=seed, max_tokens=args.max_tokens,
-                                    ignore_eos=args.ignore_eos)
+                                    ignore_eos=args.ignore_eos, stop=args.stop, min_tokens=args.min_tokens,
+                                    repetition_penalty=args.repetition_penalty)
         except ValueError as error:
             raise UserError(str(error)) from None
     for warning in caught:
@@ -347,16 +353,13 @@ def read_params(args):
     return params
 
 # %% ../nbs/w15_command_line.ipynb #809e3eae
-def load(name):
-    """The model and tokenizer called `name` (or in that folder); what is wrong with them is a UserError."""
+def load(args):
+    """`LLM` with the model and the options that were given; what is wrong with them is a UserError."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch comes in
-    from tinyllm.model.tokenizer import load_tokenizer
-    from tinyllm.model.weights import load_model, resolve
+    from tinyllm.llm import LLM
 
     try:
-        path = resolve(name)
-        model = load_model(path)
-        return model, load_tokenizer(path), model.config
+        return LLM(args.model, **{"max_num_seqs": 1, **engine_options(args), "skip_tokenizer_init": False})
     except (OSError, ValueError) as error:
         raise UserError(str(error)) from None
 
@@ -380,17 +383,6 @@ def engine_options(args):
     return {name: getattr(args, name) for name in EngineArgs.__dataclass_fields__
             if name not in ("model", "seed") and hasattr(args, name)}
 
-
-def through_engine(args, engine, token_ids, params):
-    """The tokens of the answer, from an engine with these options. Of several ranks only the first one speaks."""
-    from tinyllm.llm import LLM
-
-    if int(os.environ.get("RANK", 0)):
-        sys.stdout, args.quiet = open(os.devnull, "w"), True  # noqa: SIM115 (for as long as the process lives)
-    params = replace(params, output_kind=1)  # only what is new
-    stream = LLM(args.model, **{"max_num_seqs": 1, **engine}).stream({"prompt_token_ids": token_ids}, params)
-    return (token for output in stream for token in output.outputs[0].token_ids)
-
 # %% ../nbs/w15_command_line.ipynb #5c315cbc
 def prompt_for_terminal(prompt, stream):
     """What to print in front of the continuation: the dimmed prompt on a terminal, nothing elsewhere."""
@@ -407,40 +399,35 @@ def write(text):
         sys.stdout.flush()
 
 # %% ../nbs/w15_command_line.ipynb #147760e3
-def stream_text(tokens, detokenizer, stop):
-    """Write the text of `tokens` as it is complete.
-
-    Returns (tokens, seconds to the first, seconds to the last, why it ended).
-    """
-    start, first, count, ended = time.perf_counter(), 0.0, 0, "at --max-tokens"
-    for token in tokens:
-        count, first = count + 1, first or time.perf_counter() - start
-        if token in stop:
-            ended = "at the end of the text"
-        else:
-            write(detokenizer.add(token))
-    write(detokenizer.finish())
-    return count, first, time.perf_counter() - start, ended
+def stream_text(outputs):
+    """Write the text as it grows. Returns (tokens, seconds to the first, seconds to the last, why it ended)."""
+    start, first, shown = time.perf_counter(), 0.0, 0
+    for output in outputs:
+        answer, first = output.outputs[0], first or time.perf_counter() - start
+        write(answer.text[shown:])
+        shown = len(answer.text)
+    why = {"stop": "at the end of the text", "length": "at --max-tokens"}[answer.finish_reason]
+    if isinstance(answer.stop_reason, str):
+        why = f"before {answer.stop_reason!r}"
+    return len(answer.token_ids), first, time.perf_counter() - start, why
 
 # %% ../nbs/w15_command_line.ipynb #48d26aa3
 def run_generate(args):
     """`tinyllm generate`: parameters, prompt, model, text, statistics, in this order."""
-    params, prompt, engine = read_params(args), read_prompt(args.prompt), engine_options(args)
-    model, tokenizer, config = (None, *look_up(args.model)) if engine else load(args.model)
-    from tinyllm.engine.generate import generate
-    from tinyllm.model.tokenizer import Detokenizer
-
+    params, prompt = read_params(args), read_prompt(args.prompt)
+    llm = load(args)
+    if int(os.environ.get("RANK", 0)):  # of several ranks only the first one speaks
+        sys.stdout, args.quiet = open(os.devnull, "w"), True  # noqa: SIM115 (for as long as the process lives)
     try:
-        token_ids = tokenizer.encode(prompt)
+        token_ids = llm.tokenizer.encode(prompt)
         if params.max_tokens is None:
-            room = config.max_position_embeddings - len(token_ids)
+            room = llm.engine.max_model_len - len(token_ids)
             params = replace(params, max_tokens=max(1, min(DEFAULT_MAX_TOKENS, room)))
-        tokens = generate(model, token_ids, params) if model else through_engine(args, engine, token_ids, params)
+        outputs = llm.stream({"prompt": prompt, "prompt_token_ids": token_ids}, params)
     except ValueError as error:
         raise UserError(str(error)) from None
     write(prompt_for_terminal(prompt, sys.stdout))
-    stop = params.stop_set(config.eos_token_ids)
-    count, first, seconds, ended = stream_text(tokens, Detokenizer(tokenizer, token_ids), stop)
+    count, first, seconds, ended = stream_text(outputs)
     write("\n")
     if not args.quiet:
         say(f"tinyllm: {count} tokens in {seconds:.2f} s ({count / seconds:.0f} tokens/s, the first after "
