@@ -560,7 +560,7 @@ def test_what_a_step_of_bookkeeping_costs(capsys):
             return StepResult(np.full((self.sizes.pop(0), 1), 7))
 
     figures = []
-    for n in (64, 256):
+    for n in (64, 256, 1024):
         scheduler = Scheduler(n * 20, max_num_seqs=n, max_num_batched_tokens=8192, max_model_len=512)
         core = EngineCore(scheduler, Seven())
         for i in range(n):

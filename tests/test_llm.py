@@ -298,3 +298,38 @@ def test_texts_need_a_tokenizer():
             blind.generate({"prompt_token_ids": [5]}, SamplingParams(**wish), use_tqdm=False)
     out = blind.generate({"prompt_token_ids": [5]}, SamplingParams(logprobs=1), use_tqdm=False)[0].outputs[0]
     assert out.text == "" and all(e.decoded_token is None for entry in out.logprobs for e in entry.values())
+
+
+def test_a_stream_left_at_any_step_leaves_no_trace(llm):
+    wish = SamplingParams(temperature=0, max_tokens=6, stop="%%%%", logprobs=1, repetition_penalty=1.2)
+    prompt = "The old king said to the young queen that he would not go into the forest"
+    whole = [o.outputs[0].token_ids for o in llm.stream(prompt, wish)]
+    for steps in range(7):
+        stream = llm.stream(prompt, wish)
+        for _ in range(steps):
+            next(stream)
+        if steps == 3:
+            assert llm.engine.watched
+        stream.close()
+        if not steps:
+            llm.abort(max(llm.engine.jobs, key=int))  # a stream that nobody began has no end either
+        assert idle(llm) and not llm.engine.watched
+    assert [o.outputs[0].token_ids for o in llm.stream(prompt, wish)] == whole
+
+
+def test_one_block_of_one_token_is_enough_for_one_token():
+    tiny = LLM("fable", block_size=1, num_gpu_blocks_override=1, max_num_seqs=3, max_model_len=64)
+    wide = LLM("fable", block_size=64, num_gpu_blocks_override=1, max_num_seqs=3, max_model_len=64)
+    one = SamplingParams(temperature=0, max_tokens=1, logprobs=1, prompt_logprobs=1)
+    prompts = [{"prompt_token_ids": [5 + i]} for i in range(4)]
+    for a, b in zip(tiny.generate(prompts, one, False), wide.generate(prompts, one, False), strict=True):
+        assert a.outputs[0].token_ids == b.outputs[0].token_ids and a.prompt_logprobs == b.prompt_logprobs == [None]
+    with pytest.raises(ValueError, match="whole KV cache has room for 1"):
+        tiny.generate({"prompt_token_ids": [5, 6]}, one, False)
+    ten = SamplingParams(temperature=0, max_tokens=10)
+    assert [len(a.outputs[0].token_ids) for a in wide.generate(prompts, ten, False)] == [10] * 4
+
+
+def test_no_tokens_cannot_be_asked_for():
+    with pytest.raises(ValueError, match="max_tokens is 0 but must be at least 1"):
+        SamplingParams(max_tokens=0)
