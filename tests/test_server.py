@@ -297,3 +297,18 @@ def test_when_the_engine_dies_everyone_is_told_and_the_server_ends():
         rest = [line for line in lines if line]
     assert "engine" in json.loads(rest[-1].removeprefix("data: "))["error"]["message"]
     assert server.process.wait(30) == 1
+
+
+def test_a_load_is_played_and_summed_up(server):
+    from tinyllm.serve.load import Traffic, describe, draw, sweep
+
+    traffic = Traffic(6, (10, 20), (4, 8), shared_len=5)
+    runs = sweep(server.url + "/v1", traffic, [20.0, 50.0], "fable", 4096, promise={"ttft_ms": 60_000})
+    for run in runs:
+        found = run["result"]
+        assert found["failed"] == 0 and found["goodput"] == found["requests_per_second"] > 0
+        assert found["ttft_ms"]["p50"] <= found["e2el_ms"]["p50"]
+    report = {"model": "fable", "runs": runs}
+    assert "20/s" in describe(report) and draw(report).axes
+    wrong = sweep(server.url + "/v1", traffic, [50.0], "another", 4096)[0]["result"]
+    assert wrong["failed"] == 6 and "not served" in wrong["errors"][0]

@@ -2,11 +2,11 @@
 
 # %% auto #0
 __all__ = ['EXAMPLES', 'DEFAULT_MAX_TOKENS', 'BENCH_EXAMPLES', 'OFFLINE_BENCHES', 'SERVE_EXAMPLES', 'UserError', 'Parser',
-           'add_generate', 'json_object', 'add_engine_options', 'add_offline_bench', 'add_bench', 'add_serve',
-           'read_keys', 'run_serve', 'add_chat', 'fetch', 'run_chat', 'build_parser', 'read_prompt', 'say',
+           'add_generate', 'json_object', 'add_engine_options', 'add_offline_bench', 'add_serve_bench', 'add_bench',
+           'add_serve', 'read_keys', 'run_serve', 'add_chat', 'fetch', 'run_chat', 'build_parser', 'read_prompt', 'say',
            'shared_seed', 'read_params', 'load', 'look_up', 'engine_options', 'prompt_for_terminal', 'write',
            'stream_text', 'run_generate', 'check_outputs', 'two_lengths', 'read_load', 'run_offline_bench',
-           'save_report', 'run_bench', 'forget_stdout', 'main']
+           'save_report', 'run_serve_bench', 'run_bench', 'forget_stdout', 'main']
 
 # %% ../nbs/w15_command_line.ipynb #36aca405
 import argparse
@@ -158,6 +158,37 @@ def add_offline_bench(kinds, name):
     add_engine_options(parser)
 
 
+def add_serve_bench(kinds):
+    """The options of `tinyllm bench serve`."""
+    parser = kinds.add_parser(
+        "serve", help="a running server under load", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Send a load to a server that speaks OpenAI's protocol (tinyllm's, vLLM's, ...) and note the times.",
+        epilog="examples:\n  tinyllm bench serve --rate 2 5 10 20 --ttft 500 --tpot 50\n"
+               "  tinyllm bench serve --concurrency 32 --shared-len 512")
+    add = parser.add_argument
+    add("--url", default="http://127.0.0.1:8000/v1", help="(default: http://127.0.0.1:8000/v1)")
+    add("--model", help="the model's name there (default: the first it offers)")
+    add("--api-key", default=os.environ.get("TINYLLM_API_KEY"), metavar="KEY", help="default: TINYLLM_API_KEY")
+    add("--vocab-size", type=int, default=4096, metavar="N", help="prompts are random ids below N (default: 4096)")
+    add("--rate", type=float, nargs="+", metavar="R", help="arrivals a second, one run for each R")
+    add("--concurrency", type=int, metavar="N", help="instead: N clients that wait for their answers (default: 8)")
+    add("--burstiness", type=float, default=1.0, metavar="X", help="1: Poisson, below: in bursts (default: 1)")
+    add("--trace", metavar="FILE", help="instead: arrival times in seconds, one a line")
+    add("--num-requests", type=int, default=100, metavar="N", help="(default: 100)")
+    add("--input-len", type=int, nargs="+", default=[100, 400], metavar="N", help="(default: 100 400)")
+    add("--output-len", type=int, nargs="+", default=[50, 200], metavar="N", help="(default: 50 200)")
+    add("--shared-len", type=int, default=0, metavar="N", help="tokens that all prompts begin with (default: 0)")
+    add("--long-prompts", type=float, default=0.0, metavar="P",
+        help="share of requests with the longest prompt (default: 0)")
+    add("--temperature", type=float, default=0.6, metavar="T", help="(default: 0.6)")
+    add("--seed", type=int, default=0, metavar="N", help="(default: 0)")
+    add("--ttft", type=float, metavar="MS", help="promised time to the first token, for the goodput")
+    add("--tpot", type=float, metavar="MS", help="promised time for each further token, for the goodput")
+    add("--json", metavar="FILE", help='write all figures; "-": print them')
+    add("--plot", metavar="FILE", help="draw waiting times over the rate (needs matplotlib)")
+    add("--quiet", action="store_true", help="no progress bar")
+
+
 def add_bench(commands):
     """`tinyllm bench`, with a command for each kind of measurement."""
     parser = commands.add_parser("bench", help="measure speed", description="Measure the engine's speed.",
@@ -165,6 +196,7 @@ def add_bench(commands):
     kinds = parser.add_subparsers(dest="benchmark", metavar="WHAT", required=True)
     for name in OFFLINE_BENCHES:
         add_offline_bench(kinds, name)
+    add_serve_bench(kinds)
 
 # %% ../nbs/w15_command_line.ipynb #7eb95d32
 SERVE_EXAMPLES = """examples:
@@ -215,6 +247,7 @@ def read_keys(args):
 def run_serve(args):
     """`tinyllm serve`: until told to stop."""
     keys = read_keys(args)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch comes in
     try:
         from tinyllm.serve.api import ServerArgs, serve
         from tinyllm.serve.engine import EngineDeadError
@@ -441,7 +474,7 @@ def check_outputs(args):
         folder = os.path.dirname(path) or "."
         if path != "-" and not os.access(folder, os.W_OK):
             raise UserError(f"{path} cannot be written: {folder} is no folder that can be written to")
-    for wanted, package in ((args.plot, "matplotlib"), (args.peer, "transformers")):
+    for wanted, package in ((args.plot, "matplotlib"), (getattr(args, "peer", None), "transformers")):
         if wanted and importlib.util.find_spec(package) is None:
             raise UserError(f"this needs {package}, which is not installed: pip install {package}")
 
@@ -497,9 +530,44 @@ def save_report(args, report, bench):
         bench.draw(report).savefig(args.plot)
 
 
+def run_serve_bench(args):
+    """`tinyllm bench serve`: one run for each rate, or one with clients that wait."""
+    check_outputs(args)
+    from tqdm import tqdm
+
+    from tinyllm import bench
+    from tinyllm.serve import load
+
+    model = args.model or json.load(fetch(args, "/models"))["data"][0]["id"]
+    trace = ()
+    if args.trace:
+        with open(args.trace) as file:
+            trace = tuple(map(float, file.read().split()))
+    traffic = load.Traffic(
+        len(trace) or args.num_requests, two_lengths("input-len", args.input_len),
+        two_lengths("output-len", args.output_len), None, None if args.rate or trace else args.concurrency or 8,
+        args.burstiness, trace, args.shared_len, args.long_prompts, args.temperature, args.seed)
+    promise = {f"{name}_ms": most for name in ("ttft", "tpot") if (most := getattr(args, name)) is not None}
+    runs = []
+    for rate in args.rate or [None]:
+        with tqdm(total=traffic.num_requests, desc=f"{rate:g}/s" if rate else "load", disable=args.quiet) as bar:
+            runs.append(load.run(args.url.rstrip("/"), replace(traffic, rate=rate), model, args.vocab_size, promise,
+                                 args.api_key, lambda answer: bar.update()))
+    report = {"benchmark": "serve", "model": model, "runs": runs,
+              "provenance": bench.provenance("cpu", shlex.join(["tinyllm", *getattr(args, "words", ())]))}
+    data = json.dumps(report, indent=1) + "\n"
+    write(data if args.json == "-" else load.describe(report) + "\n")
+    if args.json not in (None, "-"):
+        with open(args.json, "w", encoding="utf-8") as file:
+            file.write(data)
+    if args.plot:
+        load.draw(report).savefig(args.plot)
+    return int(any(run["result"]["failed"] for run in runs))
+
+
 def run_bench(args):
     """`tinyllm bench`: whichever kind of measurement was asked for."""
-    kinds = {name: run_offline_bench for name in OFFLINE_BENCHES}
+    kinds = {name: run_offline_bench for name in OFFLINE_BENCHES} | {"serve": run_serve_bench}
     return kinds[args.benchmark](args)
 
 # %% ../nbs/w15_command_line.ipynb #04b9e608
