@@ -201,6 +201,13 @@ def test_a_stream_never_shows_what_may_be_the_beginning_of_a_stop_text(llm):
     assert shown[-1] == whole and all(whole.startswith(text) for text in shown)
 
 
+def test_a_long_stop_text_holds_back_all_of_a_short_text(llm):
+    wish = SamplingParams(temperature=0, max_tokens=10, stop="x" * 12)
+    shown = [output.outputs[0].text for output in llm.stream("Once upon a time", wish)]
+    assert shown[0] == "" and all(shown[-1].startswith(text) for text in shown)
+    assert shown[:-1] == sorted(shown[:-1], key=len), "what was shown is taken back"
+
+
 def test_a_stop_text_does_not_count_before_min_tokens(llm):
     whole = say(llm).outputs[0]
     stop = llm.tokenizer.decode(whole.token_ids[2:4])

@@ -108,7 +108,8 @@ class Writer:
     @property
     def shown(self) -> str:
         """The text that will stay."""
-        return self.text if self.request.finish_reason is not None else self.text[: len(self.text) - self.held]
+        known = len(self.text) if self.request.finish_reason is not None else len(self.text) - self.held
+        return self.text[: max(known, 0)]
 
     def explain(self, lines: list[tuple]) -> list[dict[int, Logprob]]:
         """Log-probabilities as vLLM has them: a dictionary for each token, the token itself first."""
