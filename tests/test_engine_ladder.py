@@ -219,6 +219,20 @@ def test_a_row_with_a_grammar_waits_for_its_last_token_alone(depth):
     assert depth == 0 or together > 0  # the others did not wait
 
 
+def test_a_row_with_a_new_tenant_does_not_read_what_the_last_one_left():
+    model = tiny()
+    scheduler = Scheduler(64, 4, max_num_seqs=1, max_num_batched_tokens=64, max_model_len=128)
+    runner = Runner(model, 64, 4, 1, 128)
+    runner.fast_forward = FlatForward(model, runner.caches)
+    core = EngineCore(scheduler, runner)
+    greedy = SamplingParams(temperature=0, max_tokens=4, ignore_eos=True)
+    for prompt in ([5, 6, 7, 8, 9], [20, 21, 22, 23, 24, 25, 26, 27]):  # 5 + 3 computed, then 8: the same length
+        core.add(request := Request("r", prompt, greedy))
+        while request.finish_reason is None:
+            core.step()
+        assert request.output_token_ids == list(generate(model, prompt, greedy))
+
+
 def test_a_second_run_finds_its_prompts_and_says_the_same(ladder):
     scheduler = ladder.climb(num_blocks=100)
     assert scheduler.home.cache.hits >= 2 * 32  # the shared beginning, found by two of the others
