@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['FREE_TOKENS', 'Logprob', 'CompletionOutput', 'RequestOutput', 'Writer', 'Job', 'EngineArgs', 'pick_device',
-           'build_model', 'build_scheduler', 'build_core', 'build_speculator', 'build_spread_core', 'Engine', 'LLM',
-           'per_prompt']
+           'build_model', 'with_budget', 'build_scheduler', 'build_core', 'build_speculator', 'build_spread_core',
+           'Engine', 'LLM', 'per_prompt']
 
 # %% ../nbs/21_recap.ipynb #8836f7c4
 from collections.abc import Iterator, Sequence
@@ -179,7 +179,7 @@ class EngineArgs:
     enable_chunked_prefill: bool = True
     scheduling_policy: str = "fcfs"
     async_scheduling: bool | None = None  # plan the next step while one runs; None: on a GPU only
-    enforce_eager: bool = False           # run the model as the chapters wrote it
+    enforce_eager: bool = False           # a CPU: run the model as the chapters wrote it; a GPU: record no steps
     load_format: str = "auto"             # "dummy": random weights, needs no more than config.json
     skip_tokenizer_init: bool = False
     max_logprobs: int = 20                # the most that a request may ask for; -1: no limit
@@ -218,12 +218,17 @@ def build_model(args: EngineArgs) -> Transformer:
     return load_model(args.model, args.dtype, device, PagedAttention())
 
 
+def with_budget(args: EngineArgs, least: int, max_model_len: int) -> EngineArgs:
+    """The same with a token budget for each step: as asked, or at least `least`."""
+    whole = 0 if args.enable_chunked_prefill else max_model_len
+    return replace(args, max_num_batched_tokens=args.max_num_batched_tokens or max(least, args.max_num_seqs, whole))
+
+
 def build_scheduler(args: EngineArgs, num_blocks: int, max_model_len: int, speculator=None) -> Scheduler:
     """The scheduler for a cache of that many blocks."""
-    budget = args.max_num_batched_tokens or max(
-        2048, args.max_num_seqs, 0 if args.enable_chunked_prefill else max_model_len)
+    args = with_budget(args, 2048, max_model_len)
     return Scheduler(num_blocks, args.block_size, max_num_seqs=args.max_num_seqs,
-                     max_model_len=max_model_len, max_num_batched_tokens=budget,
+                     max_model_len=max_model_len, max_num_batched_tokens=args.max_num_batched_tokens,
                      policy=args.scheduling_policy,
                      enable_prefix_caching=args.enable_prefix_caching,
                      enable_chunked_prefill=args.enable_chunked_prefill,
@@ -232,21 +237,27 @@ def build_scheduler(args: EngineArgs, num_blocks: int, max_model_len: int, specu
 
 def build_core(args: EngineArgs, model: Transformer, max_model_len: int) -> EngineCore:
     """Scheduler, runner and the loop between them, in this process."""
-    weight = next(model.parameters())
-    blocks = args.num_gpu_blocks_override
+    weight, blocks, make_runner = next(model.parameters()), args.num_gpu_blocks_override, Runner
+    on_card, working = weight.device.type == "cuda", 0
+    if on_card:
+        from tinyllm.engine.graphs import graph_runner, step_memory  # needs Triton
+
+        args = with_budget(args, 8192, max_model_len)
+        make_runner = graph_runner(args.max_num_batched_tokens, record=not args.enforce_eager)
+        working = step_memory(model, args.max_num_batched_tokens, args.max_num_seqs) if blocks is None else 0
     if blocks is None:
         most = args.max_num_seqs * -(-max_model_len // args.block_size)
-        memory = free_memory(weight.device, args.gpu_memory_utilization)
+        memory = free_memory(weight.device, args.gpu_memory_utilization) - working
         blocks = blocks_that_fit(memory, model.config, args.block_size, weight.dtype, most)
     sizes = blocks, args.block_size, args.max_num_seqs, max_model_len
     if args.speculative_config is not None:
         speculator, draft = build_speculator(args, model)
         return EngineCore(build_scheduler(args, blocks, max_model_len, speculator),
                           SpeculativeRunner(model, *sizes, speculator.k, draft))
-    scheduler, runner = build_scheduler(args, blocks, max_model_len), Runner(model, *sizes)
+    scheduler, runner = build_scheduler(args, blocks, max_model_len), make_runner(model, *sizes)
     if weight.device.type == "cpu" and weight.dtype == torch.float32 and not args.enforce_eager:
         runner.fast_forward = FlatForward(model, runner.caches)
-    overlap = weight.device.type == "cuda" if args.async_scheduling is None else args.async_scheduling
+    overlap = on_card if args.async_scheduling is None else args.async_scheduling
     return EngineCore(scheduler, runner, depth=int(overlap))
 
 # %% ../nbs/21_recap.ipynb #421ec484

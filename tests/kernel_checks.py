@@ -1,0 +1,232 @@
+"""Each kernel against its torch reference in float64. On a card, and on a CPU through Triton's interpreter:
+
+    TRITON_INTERPRET=1 python tests/kernel_checks.py
+"""
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package need not be installed
+
+LIMITS = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1.2e-2}
+
+
+def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Size of the difference beside the size of what was expected; NaN counts as wrong."""
+    difference = (found.double() - expected.double()).norm() / expected.double().norm().clamp(min=1e-30)
+    return difference.item() if not difference.isnan() else float("inf")
+
+
+def close(found, expected, dtype, what):
+    error = relative_error(found, expected)
+    assert error < LIMITS[dtype], f"{what}: relative error {error:.2g} is above {LIMITS[dtype]:.2g}"
+    return error
+
+
+def randn(generator, *shape, dtype, device, scale=1.0):
+    return (torch.randn(*shape, generator=generator, dtype=torch.float32) * scale).to(device, dtype)
+
+
+def check_norm(device, dtype, tokens=3, dim=48, seed=0):
+    from tinyllm.kernels.norm import add_rms_norm, add_rms_norm_reference
+    g = torch.Generator().manual_seed(seed)
+    x, stream, gain = (randn(g, *s, dtype=dtype, device=device) for s in ((tokens, dim), (tokens, dim), (dim,)))
+    errors = [close(add_rms_norm(x, None, gain, 1e-5),
+                    add_rms_norm_reference(x.double(), None, gain.double(), 1e-5), dtype, "norm")]
+    wide = stream.double()
+    expected = add_rms_norm_reference(x.double(), wide, gain.double(), 1e-5)
+    errors.append(close(add_rms_norm(x, stream, gain, 1e-5), expected, dtype, "add and norm"))
+    errors.append(close(stream, wide, dtype, "stream"))
+    return max(errors)
+
+
+def check_swiglu(device, dtype, tokens=3, width=40, seed=0):
+    from tinyllm.kernels.activation import swiglu, swiglu_reference
+    x = randn(torch.Generator().manual_seed(seed), tokens, 2 * width, dtype=dtype, device=device)
+    return close(swiglu(x), swiglu_reference(x.double()), dtype, "swiglu")
+
+
+def check_rope(device, dtype, tokens=3, heads=4, kv_heads=2, size=16, norm=True, page=4, seed=0):
+    from tinyllm.kernels.rope import norm_rope_write, norm_rope_write_reference
+    g = torch.Generator().manual_seed(seed)
+    blocks = -(-tokens // page) + 2
+    qkv = randn(g, tokens, (heads + 2 * kv_heads) * size, dtype=dtype, device=device)
+    norms = tuple(randn(g, size, dtype=dtype, device=device) for _ in range(2)) if norm else None
+    angles = torch.rand(50, size // 2, generator=g) * 6
+    cos_sin = torch.cat((angles.cos(), angles.sin()), 1).to(device)
+    positions = torch.randint(50, (tokens,), generator=g, dtype=torch.int32).to(device)
+    slots = (torch.randperm((blocks - 1) * page, generator=g)[:tokens].int() + page).to(device)
+    caches = [torch.full((blocks, page, kv_heads, size), 7.0, dtype=dtype, device=device) for _ in range(2)]
+    wide = [c.double() for c in caches]
+    wide_norms = tuple(n.double() for n in norms) if norm else None
+    expected = norm_rope_write_reference(qkv.double(), wide_norms, 1e-6, cos_sin.double(), positions, slots, *wide)
+    found = norm_rope_write(qkv, norms, 1e-6, cos_sin, positions, slots, *caches)
+    errors = [close(found, expected, dtype, "queries")]
+    errors += [close(c, w, dtype, n) for c, w, n in zip(caches, wide, ("keys", "values"), strict=True)]
+    return max(errors)
+
+
+def check_attention(device, dtype, queries=(1,), contexts=(5,), heads=4, kv_heads=2, size=16, page=4,
+                    splits=1, seed=0, padding=0, shapes=None):
+    """queries, contexts: for each request, how many tokens are new and how many there are in all."""
+    from tinyllm.kernels.paged_attention import Pages, paged_attention, paged_attention_reference
+    g = torch.Generator().manual_seed(seed)
+    requests, tokens = len(queries), sum(queries)
+    width = -(-max(contexts) // page)
+    numbers = torch.randperm(requests * width, generator=g).int() + 1
+    tables = numbers.view(requests, width)[torch.randperm(requests, generator=g)]
+    rows = torch.randperm(requests, generator=g).int()
+    caches = [randn(g, requests * width + 1, page, kv_heads, size, dtype=dtype, device=device) for _ in range(2)]
+    for cache in caches:
+        cache[0] = float("nan")  # nobody may read padding's block and use it
+    qkv = randn(g, tokens + padding, (heads + 2 * kv_heads) * size, dtype=dtype, device=device)
+    q = qkv.unflatten(1, (-1, size))[:, :heads]
+    starts = torch.tensor([0, *torch.tensor(queries).cumsum(0).tolist()] + [tokens] * padding, dtype=torch.int32)
+    lengths = torch.tensor(list(contexts) + [0] * padding, dtype=torch.int32)
+    rows = torch.cat((rows, torch.zeros(padding, dtype=torch.int32)))
+    many = max(queries) > 1
+    arrivals = torch.zeros(len(lengths) * kv_heads, dtype=torch.int32, device=device)
+    pages = Pages(*(x.to(device) for x in (starts, lengths, rows, tables)), many, splits, arrivals)
+    found = paged_attention(q, *caches, pages, size**-0.5, shapes=shapes)[:tokens]
+    expected = paged_attention_reference(q.double(), *(c.nan_to_num() for c in caches), pages, size**-0.5)[:tokens]
+    assert not arrivals.any()
+    return close(found, expected, dtype, f"attention of {queries} in {contexts}")
+
+
+def check_raw_attention(device, dtype, contexts=(5,), heads=4, kv_heads=2, size=16, page=4, splits=1, norm=True,
+                        seed=0):
+    """One query each, straight from the projection: as rotation, then attention."""
+    from tinyllm.kernels.paged_attention import Pages, attend_one, paged_attention_reference
+    from tinyllm.kernels.rope import norm_rope_write_reference
+    g = torch.Generator().manual_seed(seed)
+    requests, width = len(contexts), -(-max(contexts) // page)
+    kind = dict(dtype=dtype, device=device)
+    tables = (torch.randperm(requests * width, generator=g).int() + 1).view(requests, width).to(device)
+    caches = [randn(g, requests * width + 1, page, kv_heads, size, **kind) for _ in range(2)]
+    qkv = randn(g, requests, (heads + 2 * kv_heads) * size, **kind)
+    norms = tuple(randn(g, size, **kind) for _ in range(2)) if norm else None
+    angles = torch.rand(max(contexts), size // 2, generator=g) * 6
+    cos_sin = torch.cat((angles.cos(), angles.sin()), 1).to(device)
+    lengths = torch.tensor(contexts, dtype=torch.int32, device=device)
+    starts, arrivals = (torch.arange(n, dtype=torch.int32, device=device) for n in (requests + 1, requests * kv_heads))
+    pages = Pages(starts, lengths, starts[:-1], tables, False, splits, arrivals.zero_())
+    at = (lengths - 1).long()
+    slots = tables.long().gather(1, (at // page)[:, None])[:, 0] * page + at % page
+    wide, wide_norms = [c.double() for c in caches], tuple(n.double() for n in norms) if norm else None
+    q = norm_rope_write_reference(qkv.double(), wide_norms, 1e-6, cos_sin.double(), at, slots, *wide)
+    expected = paged_attention_reference(q, *wide, pages, size**-0.5)
+    out = torch.full((requests, heads, size), float("nan"), **kind)
+    attend_one(qkv.unflatten(1, (-1, size))[:, :heads], *caches, pages, size**-0.5, out, raw=(norms, 1e-6, cos_sin))
+    errors = [close(out, expected, dtype, f"raw attention in {contexts}")]
+    errors += [close(c, w, dtype, n) for c, w, n in zip(caches, wide, ("keys", "values"), strict=True)]
+    assert not arrivals.any()
+    return max(errors)
+
+
+def check_linear(device, dtype, rows=1, outputs=10, width=24, norm=True, gate=False, add=False, bias=False,
+                 seed=0):
+    from tinyllm.kernels.linear import linear_few_rows, linear_few_rows_reference
+    g = torch.Generator().manual_seed(seed)
+    kind = dict(dtype=dtype, device=device)
+    x, weight = randn(g, rows, width, **kind), randn(g, (1 + gate) * outputs, width, **kind, scale=width**-0.5)
+    options = {"gate": gate}
+    if norm:
+        options |= {"gain": randn(g, width, **kind), "eps": 1e-6}
+    if bias:
+        options["bias"] = randn(g, outputs, **kind)
+    if add:
+        options["add_to"] = randn(g, rows, outputs, **kind)
+    wide = {k: v.double() if isinstance(v, torch.Tensor) else v for k, v in options.items()}
+    expected = linear_few_rows_reference(x.double(), weight.double(), **wide)
+    return close(linear_few_rows(x, weight, **options), expected, dtype, f"linear {rows} {options.keys()}")
+
+
+def check_sampler(device, dtype, vocab=50, seed=0, temperatures=(0.0, 0.6, 1.3), requests=None):
+    """The tokens are those of the torch sampler, and they are written where they belong."""
+    from tinyllm.engine.params import SamplingParams
+    from tinyllm.engine.sampling import SamplingInputs, sample
+    from tinyllm.kernels.sampling import gumbel_max
+    g = torch.Generator().manual_seed(seed)
+    number = requests or len(temperatures)
+    heat = [temperatures[i % len(temperatures)] for i in range(number)]
+    logits = randn(g, number + 1, vocab, dtype=dtype, device=device)
+    rows = torch.randperm(number + 2, generator=g)[:number].int()
+    seeds = torch.randint(-2**62, 2**62, (number,), generator=g)
+    prompts, outputs = (torch.randint(1, 9, (number,), generator=g) for _ in range(2))
+    params = [SamplingParams(temperature=t) for t in heat]
+    expected = sample(logits[:number].float(), SamplingInputs.from_params(
+        params, seeds.tolist(), outputs.tolist(), vocab, device))
+    columns = [torch.zeros(number + 2, dtype=t, device=device) for t in (torch.float32, torch.int64, torch.int32)]
+    at = rows.long().to(device)
+    for column, value in zip(columns, (torch.tensor(heat), seeds, prompts.int()), strict=True):
+        column[at] = value.to(device, column.dtype)
+    ends = torch.cat((prompts + outputs, torch.zeros(1))).int().to(device)
+    samples = (torch.arange(number + 1) % 2 == 0).int().to(device)
+    tokens = torch.full((number + 2, 20), -1, dtype=torch.int64, device=device)
+    out = torch.full((number + 1,), -1, dtype=torch.int64, device=device)
+    padded = torch.cat((rows, torch.zeros(1, dtype=torch.int32))).to(device)
+    gumbel_max(logits, padded, *columns, ends, samples, tokens, out)
+    assert out[:number].tolist() == expected.tolist() and out[number] == -1
+    written = tokens[at, ends[:number].long()]
+    assert written.tolist() == [t if i % 2 == 0 else -1 for i, t in enumerate(expected.tolist())]
+    assert (tokens >= 0).sum() == (number + 1) // 2
+    return 0.0
+
+
+def check_inputs(device, counts=(1, 1, 3, 2), single=False, page=4, padding=3, seed=0):
+    """Tokens, positions and slots of a step, new blocks and new rows, as the plain batch has them."""
+    from tinyllm.kernels.inputs import NEW, admit, find_tokens
+    g = torch.Generator().manual_seed(seed)
+    number, width, places = len(counts), 6, 24
+    tokens = torch.randint(0, 99, (number + 1, places), generator=g).to(device)
+    tables = torch.randperm((number + 1) * width, generator=g).int().view(number + 1, width).to(device)
+    starts = torch.randint(0, places - max(counts), (number,), generator=g).int()
+    rows = torch.randperm(number + 1, generator=g)[:number].int()
+    firsts = torch.tensor([0, *torch.tensor(counts).cumsum(0).tolist()] + [sum(counts)] * 2, dtype=torch.int32)
+    updates = torch.tensor([[3, 777], [width + 1, 778]], dtype=torch.int32)
+    more = torch.zeros(2, dtype=torch.int32)
+    total = sum(counts) + padding
+    found = find_tokens(torch.cat((rows, more)).to(device), torch.cat((starts, more)).to(device), firsts.to(device),
+                        torch.tensor([2], dtype=torch.int32).to(device), updates.to(device), tokens, tables,
+                        total, page, single)
+    assert tables.view(-1)[[3, width + 1]].tolist() == [777, 778]
+    position = torch.cat([torch.arange(s, s + c) for s, c in zip(starts.tolist(), counts, strict=True)])
+    row = rows.repeat_interleave(torch.tensor(counts)).long()
+    slot = tables.cpu()[row, position // page] * page + position % page
+    none = torch.zeros(padding)
+    for one, expected in zip(found, (tokens.cpu()[row, position], position, slot), strict=True):
+        assert one.tolist() == torch.cat((expected, none)).tolist()
+    ids = torch.arange(5, 12, dtype=torch.int32)
+    heat = torch.tensor([0.7]).view(torch.int32).item()
+    letter = torch.tensor([2, NEW, 7, 4, heat, -3, 5, 0, *ids.tolist()], dtype=torch.int32, device=device)
+    state = [torch.zeros(number + 1, dtype=t, device=device) for t in (torch.float32, torch.int64, torch.int32)]
+    admit(letter, 1, 7, tokens, *state)
+    assert tokens[2, :7].tolist() == ids.tolist()
+    assert [s[2].item() for s in state] == [torch.tensor(0.7).item(), (5 << 32) + 2**32 - 3, 4]
+    return 0.0
+
+
+def tiny(device):
+    """Every kernel at the smallest shapes that reach all of its branches."""
+    for dtype in (torch.float32, torch.float16):
+        check_norm(device, dtype)
+        check_swiglu(device, dtype)
+        check_rope(device, dtype)
+        check_rope(device, dtype, norm=False, heads=3, kv_heads=1, size=10)
+        for queries, contexts, splits in (((1,), (5,), 1), ((1, 1), (4, 9), 2), ((1, 3, 2), (70, 70, 2), 2)):
+            check_attention(device, dtype, queries, contexts, splits=splits, padding=1)
+        check_raw_attention(device, dtype)
+        check_raw_attention(device, dtype, (4, 70), splits=4, norm=False, heads=3, kv_heads=1, size=10)
+        check_linear(device, dtype, 1, norm=True)
+        check_linear(device, dtype, 1, outputs=5, width=4100, norm=True, gate=True)
+        check_linear(device, dtype, 2, norm=True, gate=True)
+        check_linear(device, dtype, 1, norm=False, add=True, bias=True)
+        check_sampler(device, dtype)
+    check_inputs(device)
+    check_inputs(device, counts=(1, 1, 1), single=True)
+
+
+if __name__ == "__main__":
+    tiny("cuda" if torch.cuda.is_available() else "cpu")
+    print("kernels agree")
