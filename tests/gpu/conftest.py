@@ -13,4 +13,5 @@ def cuda():
     if not torch.cuda.is_available():
         pytest.exit("tests/gpu needs a CUDA device, and torch sees none: run `make test` for the tests of a CPU", 2)
     torch.backends.cuda.matmul.allow_tf32 = False
+    torch.set_num_threads(2)  # several processes may share the tests
     return torch.device("cuda")

@@ -50,13 +50,13 @@ class Mail:
         """An array as the device sees it."""
         return self.device[self.parts[name]]
 
-    def send(self, plan: Plan, updates: np.ndarray, requests: int) -> None:
+    def send(self, plan: Plan, updates: np.ndarray, requests: int, order: np.ndarray | slice) -> None:
         """Write this step down, padded to so many requests, and start the copy. updates: [n, 2]."""
         self.turn = (self.turn + 1) % self.SLOTS
         a, n = self.arrays[self.turn], len(plan.rows)
         for name, value in (("rows", plan.rows), ("starts", plan.starts),
                             ("ends", plan.starts + plan.counts), ("samples", plan.samples)):
-            a[name][:n] = value
+            a[name][:n] = value[order]
             a[name][n:requests] = 0
         np.cumsum(plan.counts, out=a["query_starts"][1 : n + 1])
         a["query_starts"][n + 1 : requests + 1] = a["query_starts"][n]
@@ -86,11 +86,18 @@ def step_sizes(max_num_seqs: int, max_tokens: int) -> tuple[list[int], list[int]
 # %% ../../nbs/w24_cuda_graphs.ipynb #5772d70f
 @dataclass
 class Drawn:
-    """Tokens on their way to the host."""
+    """Tokens on their way to the host, for the requests of a plan in the order in which they were sent."""
 
     tokens: np.ndarray
     samples: np.ndarray
+    order: np.ndarray | slice
     event: object
+
+    def sampled(self) -> np.ndarray:
+        """The tokens that were due, in the plan's order."""
+        tokens = np.empty_like(self.tokens)
+        tokens[self.order] = self.tokens
+        return tokens[self.samples]
 
 # %% ../../nbs/w24_cuda_graphs.ipynb #16737f4b
 class GraphRunner(Runner):
@@ -173,7 +180,9 @@ class GraphRunner(Runner):
         size, special = self.size_of(plan), bool(self.special[plan.rows].any())
         if plan.drafts is not None or (special and not size[1]):
             return super().submit(plan)
-        self.mail.send(plan, self.updates_of(plan), size[0] if size[1] else len(self.drawn))
+        longest_first = size[1] and not special
+        order = np.argsort(-plan.starts, kind="stable") if longest_first else slice(None)
+        self.mail.send(plan, self.updates_of(plan), size[0] if size[1] else len(self.drawn), order)
         graph = self.graphs.get(size)
         graph.replay() if graph else self.run_step(*size)
         if special:
@@ -184,7 +193,7 @@ class GraphRunner(Runner):
         if self.device.type == "cuda":
             event = torch.cuda.Event()
             event.record()
-        self.results.append(Drawn(self.on_host[slot].numpy()[:count], plan.samples, event))
+        self.results.append(Drawn(self.on_host[slot].numpy()[:count], plan.samples, order, event))
 
     def draw_again(self, plan: Plan) -> None:
         """After a step with one token a request: sample as the requests really wish."""
@@ -247,7 +256,7 @@ class GraphRunner(Runner):
         drawn = self.results.popleft()
         if drawn.event is not None:
             drawn.event.synchronize()
-        return StepResult(drawn.tokens[drawn.samples, None])
+        return StepResult(drawn.sampled()[:, None])
 
 
 def graph_runner(max_num_batched_tokens: int, record: bool) -> Callable[..., GraphRunner]:

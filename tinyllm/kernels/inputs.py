@@ -45,7 +45,7 @@ def add_blocks_kernel(count, updates, tables, PDL: tl.constexpr, BLOCK: tl.const
         tl.store(tables + place, block, mask=at < total)
 
 # %% ../../nbs/w18_kernel_inputs.ipynb #d948aa73
-@triton.jit
+@triton.jit(do_not_specialize=["num_tokens"])
 def find_tokens_kernel(rows, starts, query_starts, tokens, tables, token_ids, positions, slots,
                        num_tokens, num_requests, max_len, max_blocks,
                        PAGE: tl.constexpr, SINGLE: tl.constexpr, PDL: tl.constexpr, BLOCK: tl.constexpr):

@@ -1,0 +1,53 @@
+"""The runner for a card, on a CPU through Triton's interpreter, against the plain runner: a handful of requests.
+
+    TRITON_INTERPRET=1 python tests/graph_engine.py
+"""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+
+from tinyllm.engine.core import EngineCore, Request
+from tinyllm.engine.graphs import GraphRunner
+from tinyllm.engine.params import SamplingParams
+from tinyllm.engine.runner import Runner
+from tinyllm.engine.scheduler import Scheduler
+from tinyllm.model.backends import PagedAttention
+from tinyllm.model.transformer import ModelConfig, Transformer
+
+
+def tiny_model() -> Transformer:
+    torch.manual_seed(0)
+    config = ModelConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+                         num_attention_heads=2, num_key_value_heads=1, head_dim=16, max_position_embeddings=32,
+                         qk_norm=True)
+    model = Transformer(config, PagedAttention()).requires_grad_(False).eval()
+    for weight in model.parameters():
+        weight.normal_(0, 0.5) if weight.dim() > 1 else weight.uniform_(0.5, 1.5)
+    return model
+
+
+def play(model, make, special: bool) -> tuple[list[list[int]], int]:
+    """Tokens of four requests in a cache that is too small for them, and how often somebody gave way."""
+    rng, sizes = np.random.default_rng(0), (5, 4, 3, 20)
+    scheduler = Scheduler(5, 4, max_num_seqs=3, max_num_batched_tokens=8, max_model_len=20)
+    core, requests = EngineCore(scheduler, make(model, *sizes), depth=1), []
+    for i in range(4):
+        params = SamplingParams(temperature=(0, 0.8)[i % 2], max_tokens=5, top_k=4 if special and i == 1 else 0)
+        requests.append(Request(str(i), rng.integers(0, 32, (7, 2, 5, 1)[i]).tolist(), params, seed=i * 7919 + 2**40))
+        core.add(requests[-1])
+    while any(r.finish_reason is None for r in requests):
+        core.step()
+    return [r.output_token_ids for r in requests], scheduler.num_preemptions
+
+
+if __name__ == "__main__":
+    model = tiny_model()
+    for special in (False, True):
+        (found, given_way), (expected, _) = (play(model, make, special) for make in (GraphRunner, Runner))
+        assert found == expected, (found, expected)
+        assert given_way, "nobody was preempted: the cache is not small enough for this test"
+        print("same tokens", found)

@@ -1,0 +1,42 @@
+"""Kernels without a card: run by Triton's interpreter, compiled for Hopper, and never imported by accident."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(script: str, *arguments: str, **environment: str) -> str:
+    done = subprocess.run([sys.executable, str(ROOT / "tests" / script), *arguments], capture_output=True, text=True,
+                          env=os.environ | {"OMP_NUM_THREADS": "1"} | environment, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_every_kernel_agrees_with_its_reference_under_the_interpreter():
+    assert "kernels agree" in run("kernel_checks.py", TRITON_INTERPRET="1")
+
+
+def test_every_kernel_compiles_for_hopper_without_a_card():
+    out = run("compile_kernels.py")
+    kernels = (ROOT / "tinyllm/kernels").glob("*.py")
+    names = [line.split("(")[0].removeprefix("def ") for file in kernels
+             for line in file.read_text().splitlines() if line.startswith("def ") and "_kernel(" in line]
+    assert len(names) >= 12
+    for name in names:
+        assert name.removesuffix("_kernel") in out, f"{name} is not compiled by compile_kernels.py"
+    line = next(line for line in out.splitlines() if line.startswith("many_queries"))
+    assert "wgmma.mma_async 0" not in line, "prompts miss the fast matrix units"
+
+
+def test_the_card_s_engine_says_what_the_plain_one_says():
+    assert run("graph_engine.py", TRITON_INTERPRET="1").count("same") == 2
+
+
+@pytest.mark.parametrize("module", ["tinyllm.llm", "tinyllm.engine.runner"])
+def test_triton_is_not_imported_before_it_is_needed(module):
+    code = f"import sys; import {module}; sys.exit('triton' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
