@@ -124,3 +124,11 @@ def test_every_address_is_one(path):
             assert not target or rendered or (path.parent / target).exists(), f"{path.name}: {address} leads nowhere"
         else:
             assert parts.scheme in ("", "mailto"), f"{path.name}: {address}"
+
+
+def test_references_have_one_entry_for_a_key_and_every_brace_is_closed():
+    text = REFERENCES.read_text(encoding="utf-8")
+    entries = re.split(r"^(?=@)", text, flags=re.M)[1:]
+    keys = [entry[: entry.index(",")] for entry in entries]
+    assert [key for key in keys if keys.count(key) > 1] == []
+    assert [key for key, entry in zip(keys, entries, strict=True) if entry.count("{") != entry.count("}")] == []
