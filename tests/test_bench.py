@@ -210,6 +210,16 @@ def test_a_drawing_shows_ours_the_limit_and_the_peer(model):
     assert left.get_xlabel() == "output tokens/s" and len(right.lines) == 2
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "book" / "measurements").glob("bench_*.json")), ids=lambda p: p.stem)
+def test_stored_measurements_say_where_they_come_from_and_can_be_read(path):
+    report = json.loads(path.read_text())
+    origin = report["provenance"]
+    assert path.name in origin["command"] and origin["date"] and origin["torch"] and "load_average" in origin
+    text = bench.describe(report)
+    assert "physical limit" in text and "/tmp" not in path.read_text()
+    assert all(other["checked"]["tokens"] > 0 for other in report.get("peer", {}).values())
+
+
 # ---- the command ----
 
 
