@@ -16,6 +16,7 @@ import "./layers.js";
 import "./paged.js";
 import "./prefix.js";
 import "./life.js";
+import "./shard.js";
 
 import * as fable from "./fable.js";
 
