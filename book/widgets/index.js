@@ -12,6 +12,7 @@ import "./neurons.js";
 import "./kv-cache.js";
 import "./batching.js";
 import "./chunks.js";
+import "./knobs.js";
 import "./layers.js";
 import "./paged.js";
 import "./prefix.js";
