@@ -16,6 +16,7 @@ import "./knobs.js";
 import "./layers.js";
 import "./paged.js";
 import "./prefix.js";
+import "./speculate.js";
 import "./life.js";
 import "./shard.js";
 
