@@ -116,6 +116,8 @@ def test_rows_cost_twice_the_bytes_of_columns_and_a_pair_no_more_than_half_of_th
     assert sent(element) == ["96 bytes"] * 2 and "Nothing is said between" in element.locator(".sentence").inner_text()
     press(element, "4")
     assert sent(element) == ["144 bytes"] * 4
+    stripes = element.locator(".sum").evaluate_all("all => all.map((e) => e.getAttribute('fill'))")
+    assert stripes == [f"url(#stripes{rank})" for rank in range(4)]  # each in its own rank's colour
     press(element, "1")
     assert sent(element) == ["0 bytes"]
 

@@ -9,7 +9,7 @@ const CUTS = { columns: "by columns", rows: "by rows", both: "columns, then rows
 const LETTERS = "ABCDEF";
 const UNIT = 3; // of a number in the picture
 const count = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
-const rect = (x, y, w, h, kind) => svg`<rect x=${x} y=${y} width=${w} height=${h} class=${kind}></rect>`;
+const rect = (x, y, w, h, kind, fill) => svg`<rect x=${x} y=${y} width=${w} height=${h} class=${kind} fill=${fill ?? nothing}></rect>`;
 
 class Shard extends TinyElement {
   static properties = { ...TinyElement.properties, view: { state: true }, cut: { state: true }, ranks: { state: true }, stages: { state: true }, micro: { state: true } };
@@ -65,13 +65,13 @@ class Shard extends TinyElement {
     const { tokens } = this.given;
     const done = this.cut === "rows" ? `a part of all ${count(tokens * this.given.outer, "sum")}`
       : this.cut === "columns" ? `${tokens * (part.end - part.start)} of ${count(tokens * this.given.outer, "result")}` : `a part of all ${count(tokens * this.given.inner, "sum")}`;
-    return html`<div class="card r${rank}"><p class="name">Rank ${rank}</p>${this.picture(part)}
+    return html`<div class="card r${rank}"><p class="name">Rank ${rank}</p>${this.picture(part, rank)}
       <dl><div><dt>holds</dt><dd>${count(part.held, "weight")}</dd></div><div><dt>multiplies</dt><dd>${count(part.products, "time")}</dd></div>
         <div><dt>has then</dt><dd>${this.ranks === 1 ? "everything" : done}</dd></div><div><dt>sends</dt><dd class="sent">${count(part.sent, "byte")}</dd></div></dl></div>`;
   }
 
   /** Inputs, weights and results, as they are multiplied; what this rank has is coloured, parts of sums are striped. */
-  picture({ start, end }) {
+  picture({ start, end }, rank) {
     const { tokens: t, inner: d, outer: f } = this.given, u = UNIT, { cut } = this, gap = 16, top = 12;
     const sums = this.ranks > 1 ? "sum" : "mine", y = top + (d * u - t * u) / 2;
     const mats = [[d, t, cut === "rows" ? [start, 0, end, t] : [0, 0, d, t], "mine"],
@@ -83,11 +83,11 @@ class Shard extends TinyElement {
     const drawn = mats.map(([w, h, [a, b, c, e], kind], i) => {
       const left = x, above = top + (tall - h * u) / 2;
       x += w * u + gap;
-      return svg`${rect(left, above, w * u, h * u, "whole")}${rect(left + a * u, above + b * u, (c - a) * u, (e - b) * u, kind)}
+      return svg`${rect(left, above, w * u, h * u, "whole")}${rect(left + a * u, above + b * u, (c - a) * u, (e - b) * u, kind, kind === "sum" ? `url(#stripes${rank})` : undefined)}
         ${i < mats.length - 1 ? svg`<text x=${left + w * u + gap / 2} y=${top + tall / 2 + 4}>${signs[i]}</text>` : nothing}`;
     });
     return html`<svg viewBox="0 0 ${x - gap + 1} ${tall + 2 * top}" style="max-width: ${1.15 * x}px" aria-hidden="true">
-      <defs><pattern id="stripes" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="2.5" height="5" class="mine"></rect></pattern></defs>${drawn}</svg>`;
+      <defs><pattern id=${`stripes${rank}`} width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="2.5" height="5" class="mine"></rect></pattern></defs>${drawn}</svg>`;
   }
 
   chart() {
@@ -122,7 +122,6 @@ class Shard extends TinyElement {
     svg { display: block; width: 100%; height: auto; margin: 0.2rem auto; }
     .whole { fill: none; stroke: var(--tl-edge); stroke-width: 0.8; }
     .mine { fill: var(--mine); }
-    .sum { fill: url(#stripes); }
     text { fill: var(--tl-soft); font-size: 11px; text-anchor: middle; }
     dl { margin: 0; font-size: 0.8125rem; }
     dl > div { display: flex; justify-content: space-between; gap: 0.6rem; }
