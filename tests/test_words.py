@@ -67,7 +67,8 @@ def unknown(text: str) -> list[str]:
     found = {}
     for word in WORD.findall(text.replace("’", "'")):
         plain = re.sub(r"'s?$", "", word)
-        if len(plain) > 1 and not {plain, plain.lower()} & own_words() and not plain.isupper():
+        same = {plain, plain.lower(), plain.removesuffix("s"), plain.lower().removesuffix("s")}  # plurals too
+        if len(plain) > 1 and not same & own_words() and not plain.isupper():
             found.setdefault(plain, dictionary().spell(plain))
     return [word for word, right in found.items() if not right]
 
