@@ -137,7 +137,7 @@ class Speculate extends TinyElement {
 
   rest() {
     const { step: { likely, then, stood, guesses }, frame } = this;
-    if (!frame.last) return html`<div class="rest empty"></div>`;
+    if (!frame.last) return html`<div class="rest"><p class="label">The step’s last token is not drawn yet.</p></div>`;
     const refused = stood < guesses.length, most = Math.max(...likely.map(({ left }) => left));
     return html`<div class="rest"><p class="label">${refused ? "What p has more of than q, scaled to a sum of 1" : "The target’s distribution behind the last guess"}</p>
       <ul>${likely.map(({ text, p, q, left }) => html`<li class=${text === then ? "chosen" : ""}><bdi class="mono">${visible(text)}</bdi><span class="lane"><span class="bar" style="width: ${(100 * left) / most}%"></span></span><span class="value">${share(left)}</span>
@@ -185,6 +185,7 @@ class Speculate extends TinyElement {
     .rest .chosen .bar { background: var(--p); }
     .pair { grid-column: 2 / -1; font-size: 0.75rem; font-weight: 400; }
     .rest { min-height: 16.5rem; }
+    @container (max-width: 38rem) { .rest { min-height: 15rem; } }
     .legend { margin: 0.8rem 0 0; }
     .mark { display: inline-block; width: 0.85rem; height: 0.55rem; margin: 0 0.1rem 0 0.5rem; border-radius: 3px; }
     .mark:first-child { margin-left: 0; }
