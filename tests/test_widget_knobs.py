@@ -71,7 +71,7 @@ def test_every_figure_is_the_datas_under_every_load_and_setting(knobs):
         assert following == pytest.approx(point["next"], rel=0.006, abs=0.0006), place
         assert tokens == pytest.approx([point["tokens"]], abs=0.51), place
         assert good == pytest.approx([rate * point["good"]], **near), place
-        law = [rate, point["stay"], rate * point["stay"], point["inside"]]
+        law = [point["arrived"], point["stay"], point["arrived"] * point["stay"], point["inside"]]
         assert amounts(shown["little"]) == pytest.approx(law, **near), place
 
 

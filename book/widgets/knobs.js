@@ -3,7 +3,7 @@
 // data: {rates [requests a second], seats [max_num_seqs], budgets [max_num_batched_tokens],
 //   promise: {first, next} (seconds, for the first word and between words),
 //   surface: [rate][seat][budget] -> {first: [p50, p99], next: [p50, p99] (seconds), tokens (a second),
-//     good (share of requests with the promise kept), inside (requests, on average), stay (seconds)},
+//     good (share of requests with the promise kept), inside (requests, on average), stay (seconds), arrived (requests a second over the whole run)},
 //   rate, seat, budget: indices of the first choices}
 import { svg } from "lit";
 
@@ -143,7 +143,7 @@ class Knobs extends TinyElement {
         ${fact("tokens", "tokens a second", number.format(Math.round(point.tokens)), "all requests together")}
         ${fact("good", "goodput", `${few(load * point.good)} a second`, `of ${number.format(load)} asked for`)}
       </dl>
-      <p class="little">Little’s law: arrivals × stay = ${number.format(load)} a second × ${wait(point.stay)} = <b>${few(load * point.stay)}</b>; inside, by counting: <b>${few(point.inside)}</b></p>
+      <p class="little">Little’s law, until the last has left: ${few(point.arrived)} a second × ${wait(point.stay)} = <b>${few(point.arrived * point.stay)}</b>; inside, by counting: <b>${few(point.inside)}</b></p>
       <p class="read ${this.keeps(point) ? "kept" : "broken"}">${this.sentence()}</p>`;
   }
 
