@@ -69,6 +69,8 @@ def test_notebook_is_clean(path):
         if cell.cell_type == "code":
             assert cell.execution_count is None, f"cell {i}"
             assert not any(o.output_type == "error" for o in cell.outputs), f"cell {i}: a stored traceback"
+            warned = [o for o in cell.outputs if o.get("name") == "stderr"]
+            assert not warned, f"cell {i}: a stored warning, with the paths of whoever ran it"
     first = notebook.cells[0]
     assert first.cell_type == "raw" and "title:" in first.source and "subtitle:" in first.source
     assert len(json.dumps(notebook)) < 2_000_000, "outputs over 2 MB: store less"
