@@ -51,6 +51,6 @@ mkdirSync(`${folder}/widgets`, { recursive: true });
 for (const file of readdirSync(here(".")).filter((name) => name.endsWith(".js"))) {
   const source = readFileSync(here(file), "utf8"), tag = source.match(/^define\("(tl-[a-z0-9-]+)"/m)?.[1];
   if (!tag) continue;
-  const fable = source.includes('"./fable.js"') ? 'import * as fable from "./fable.js"; self.tinyllm ??= fable;' : "";
+  const fable = /"\.\/fable(-loader)?\.js"/.test(source) ? 'import * as fable from "./fable.js"; self.tinyllm ??= fable;' : "";
   await bundle({ stdin: { contents: `import "./${file}"; ${fable}`, resolveDir: here(".") } }, `widgets/${tag}.js`, ONE);
 }
