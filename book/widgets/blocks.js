@@ -130,18 +130,21 @@ export class Tenants {
 }
 
 /** What a state says of each block and of the whole: owners, filled places, fences, and how many places are in use. */
-export function survey({ block_size: size, num_blocks: count, counts, idle, fenced = [], requests }) {
-  const blocks = Array.from({ length: count + 1 }, (_, number) => ({ number, count: counts[number] ?? 0, owners: [], filled: 0, fence: 0 }));
+export function survey({ block_size: size, num_blocks: count, numbers, counts, idle, fenced = [], requests }) {
+  const drawn = numbers ?? Array.from({ length: count }, (_, i) => i + 1);
+  const byNumber = new Map(drawn.map((number) => [number, { number, count: counts[number] ?? 0, owners: [], filled: 0, fence: 0 }]));
+  const blocks = [...byNumber.values()], set = (number, key, value) => { if (byNumber.has(number)) byNumber.get(number)[key] = value; };
   requests.forEach(({ tokens, blocks: table }, owner) => table.forEach((number, i) => {
-    const block = blocks[number];
+    const block = byNumber.get(number);
+    if (!block) return;
     block.owners.push(owner);
     block.filled = Math.max(block.filled, Math.min(size, Math.max(0, tokens - i * size)));
   }));
-  for (const [step, numbers] of fenced) for (const number of numbers) blocks[number].fence = step;
-  const held = blocks.filter(({ owners }) => owners.length), line = idle ?? blocks.slice(1).filter(({ count: n }) => !n).map(({ number }) => number);
-  line.forEach((number, i) => { blocks[number].place = i; });
+  for (const [step, of] of fenced) for (const number of of) set(number, "fence", step);
+  const held = blocks.filter(({ owners }) => owners.length), line = idle ?? blocks.filter(({ count: n }) => !n).map(({ number }) => number);
+  line.forEach((number, i) => set(number, "place", i));
   return {
-    blocks: blocks.slice(1), handedOut: held.length * size, next: line[0],
+    blocks, handedOut: held.length * size, next: line[0],
     stored: held.reduce((sum, { filled }) => sum + filled, 0), shared: held.filter(({ owners }) => owners.length > 1).length,
     tokens: requests.reduce((sum, { tokens }) => sum + tokens, 0),
   };

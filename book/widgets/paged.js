@@ -7,22 +7,27 @@
 // often as it changes,
 //   element.state = {
 //     block_size, num_blocks,
-//     counts: [of blocks 0 to num_blocks],        // BlockPool.counts
+//     counts: [of blocks 0 to num_blocks],        // BlockPool.counts, or {block: count}
+//     numbers: [...],                             // the blocks to be drawn; without it, all
 //     requests: [{name, tokens, blocks: [...]}],  // a row of BlockTables each
 //     idle: [...],                                // first to be given out first; without it, by number
 //     fenced: [[step, [blocks]]], step,           // may be left out
 //   }
-// and, if you like, element.question = "…" first. Pools of more than 128 blocks are drawn as small squares.
+// and, if you like, element.question = "…" first. More than 40 blocks are drawn as squares. Styles are set as
+// properties, never as attributes: a server's page forbids those.
 import { COLORS, TinyElement, css, define, html, nothing, unsafeCSS } from "./base.js";
 import { Tenants, survey } from "./blocks.js";
 
 const HUES = ["blue", "orange", "green", "purple", "sky", "vermillion"];
 const MOST = 6; // requests at a time
-const LARGE = 128; // blocks; more are drawn as squares
+const LARGE = 128, LARGE_LIVE = 40; // blocks; more are drawn as squares
 const LISTED = { requests: 12, blocks: 16 }; // of a live state
 const PROMPTS = [6, 13, 3, 9]; // tokens of the requests that the reader adds, in turn
 
 const count = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
+/** The colour of a request: of a name with a number always the same, whoever comes and goes. */
+export const hueOf = (name, index) => COLORS[HUES[(/^\d/.test(name) ? parseInt(name, 10) : index) % HUES.length]];
+
 const percent = (share) => `${Math.round(100 * share)}%`;
 
 class Paged extends TinyElement {
@@ -122,10 +127,13 @@ class Paged extends TinyElement {
     return HUES[(((Number.isFinite(at) ? at : 0) % HUES.length) + HUES.length) % HUES.length];
   }
 
-  hueOf(index) { return this.live ? HUES[index % HUES.length] : this.hue(this.state.requests[index].name); }
+  hueOf(index) {
+    const { name } = this.state.requests[index];
+    return this.live ? hueOf(name, index) : COLORS[this.hue(name)];
+  }
 
   widget() {
-    const { state, live } = this, seen = survey(state), large = state.num_blocks > LARGE;
+    const { state, live } = this, seen = survey(state), large = seen.blocks.length > (live ? LARGE_LIVE : LARGE);
     return html`
       ${live ? nothing : html`<div class="main buttons">
         <button type="button" @click=${() => this.onDo("step")}>Step: one token each</button>
@@ -133,10 +141,11 @@ class Paged extends TinyElement {
         <button type="button" @click=${() => { this.restart(this.size, []); this.happened = "All blocks are idle."; this.announce(this.happened); }}>Free all</button>
       </div>
       <p class="happened">${this.happened || "D was forked from A, and C was aborted during step 7. Finish A, and see which blocks stay."}</p>`}
-      <p class="label">Memory: ${count(state.num_blocks, "block")} of ${count(state.block_size, "place")}</p>
+      <p class="label">Memory: ${count(state.num_blocks, "block")} of ${count(state.block_size, "place")}${
+        seen.blocks.length < state.num_blocks ? `; drawn are ${seen.blocks.length}: those in use, and the next in line` : ""}</p>
       <div class="memory ${large ? "large" : ""}" role="img" aria-label="Blocks of memory. ${this.sentence()} The table below lists them."
-        style="--wide: ${large ? 0.7 : Math.max(2.7, 0.85 * Math.min(8, state.block_size) + 0.7)}rem; --row: ${Math.min(8, state.block_size)}">
-        ${seen.blocks.map((block) => (large ? this.square(block) : this.block(block, state, seen)))}
+        .style=${`--wide: ${large ? 1 : Math.max(2.7, 0.85 * Math.min(8, state.block_size) + 0.7)}rem; --row: ${Math.min(8, state.block_size)}`}>
+        ${seen.blocks.map((block) => (large ? this.square(block, state.block_size) : this.block(block, state, seen)))}
       </div>
       <p class="legend"><span><i class="mark held"></i>holds a token</span> <span><i class="mark empty"></i>handed out, empty</span>
         ${live && !state.fenced?.length ? nothing : html`<span><i class="mark fence"></i>fenced</span> `}<span><i class="mark idle"></i>idle</span></p>
@@ -151,17 +160,18 @@ class Paged extends TinyElement {
 
   /** One block with its places, its number, and whose it is. */
   block({ number, count: held, owners, filled, fence, place }, state, seen) {
-    const letters = owners.map((i) => state.requests[i].name.slice(0, 2)).join(""), hue = owners.length ? this.hueOf(owners[0]) : fence ? "grey" : "free";
+    const letters = owners.map((i) => (this.live ? state.requests[i].name.slice(-2) : state.requests[i].name.slice(0, 2))).join(this.live ? " " : "");
+    const hue = owners.length ? this.hueOf(owners[0]) : COLORS[fence ? "grey" : "free"];
     const kind = fence && !owners.length ? "fence" : held ? "held" : "idle";
-    return html`<span class="block ${kind} ${number === seen.next ? "next" : ""}" style="--hue: ${COLORS[hue]}">
+    return html`<span class="block ${kind} ${number === seen.next ? "next" : ""}" .style=${`--hue: ${hue}`}>
       <span class="top"><span class="number">${number}</span><b class="who">${kind !== "fence" ? letters : state.block_size > 1 ? html`<span class="until">step ${fence}</span>` : ""}</b></span>
       <span class="places">${Array.from({ length: state.block_size }, (_, i) => html`<i class=${held && i < filled ? "full" : ""}></i>`)}</span>
       <span class="bottom">${held > 1 ? `×${held}` : number === seen.next ? "next" : ""}</span></span>`;
   }
 
-  square({ count: held, owners, fence }) {
-    const hue = owners.length ? this.hueOf(owners[0]) : fence ? "grey" : "free";
-    return html`<span class="square ${held ? "held" : ""} ${held > 1 ? "many" : ""}" style="--hue: ${COLORS[hue]}"></span>`;
+  square({ count: held, owners, filled, fence }, size) {
+    const hue = owners.length ? this.hueOf(owners[0]) : COLORS[fence ? "grey" : "free"];
+    return html`<span class="square ${held ? "held" : ""} ${held > 1 ? "many" : ""}" .style=${`--hue: ${hue}; --full: ${Math.round(100 * filled / size)}%`}></span>`;
   }
 
   figures(state, { handedOut, stored, tokens, shared }) {
@@ -180,7 +190,7 @@ class Paged extends TinyElement {
     const wait = !this.live && this.waiting.includes(name) && tokens <= blocks.length * this.size;
     const button = (words, what, action, disabled = false) => html`<button type="button" aria-label="${what} ${name}" ?disabled=${disabled} @click=${action}>${words}</button>`;
     const more = blocks.length > LISTED.blocks && this.live;
-    return html`<li class="request" style="--hue: ${COLORS[this.hueOf(i)]}">
+    return html`<li class="request" .style=${`--hue: ${this.hueOf(i)}`}>
       <b class="name">${name}</b>
       <span class="facts"><span class="tokens">${count(tokens, "token")}${wait ? ", waits" : ""}</span>
         <span class="table">${(more ? blocks.slice(0, LISTED.blocks) : blocks).map((block) => html`<span>${block}</span>`)}${more ? "…" : ""}</span></span>
@@ -222,9 +232,9 @@ class Paged extends TinyElement {
     .held .places i { border-color: var(--hue); }
     .places i.full { background: var(--hue); }
     .bottom { display: block; min-height: 1.25em; text-align: right; }
-    .large { gap: 1px; }
-    .square { height: 0.6rem; border: 1px solid var(--tl-line); }
-    .square.held { border-color: transparent; background: var(--hue); }
+    .large { gap: 2px; }
+    .square { height: 1rem; border: 1px solid var(--tl-line); border-radius: 2px; }
+    .square.held { border-color: var(--hue); background: linear-gradient(90deg, var(--hue) var(--full), transparent 0) var(--tl-paper); }
     .square.many { box-shadow: inset 0 0 0 2px var(--tl-ink); }
     .legend { margin-top: 0.4rem; color: var(--tl-muted); font-size: 0.75rem; }
     .legend > span { margin-right: 0.6rem; white-space: nowrap; }

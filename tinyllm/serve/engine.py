@@ -21,6 +21,7 @@ from ..engine.params import SamplingParams
 from ..llm import CompletionOutput, Engine, EngineArgs, Writer
 from ..model.tokenizer import load_tokenizer
 from ..model.weights import read_config, resolve
+from .live import Look, Picture, take_picture
 from .metrics import EngineState, Metrics, Timeline
 
 # %% ../../nbs/w27_engine_process.ipynb #c6ceb6fe
@@ -69,8 +70,11 @@ class EngineLoop:
                     self.forget(name)
             self.pipe.send((news, self.state()))
 
-    def take(self, message: Ask | int) -> None:
-        """A new request, or the name of one to be aborted."""
+    def take(self, message: Ask | int | Look) -> None:
+        """A new request, the name of one to be aborted, or a wish to see how things lie."""
+        if isinstance(message, Look):
+            self.pipe.send((take_picture(self.engine.core.scheduler, self.owners), self.state()))
+            return
         if isinstance(message, int):
             if message in self.jobs:
                 self.forget(message)
@@ -200,7 +204,7 @@ class AsyncEngine:
         self.max_model_len = args.max_model_len or self.config.max_position_embeddings
         self.metrics, self.most = Metrics(str(args.model)), args.max_num_seqs + max_waiting
         self.waiters: dict[int, Waiter] = {}
-        self.names, self.dead, self.on_death = 0, "", lambda: None
+        self.names, self.dead, self.on_death, self.on_picture = 0, "", lambda: None, lambda picture: None
         ours, theirs = mpc.Pipe()
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
         command = f"from tinyllm.serve.engine import engine_process; engine_process({theirs.fileno()})"
@@ -231,6 +235,9 @@ class AsyncEngine:
                     break
                 news, state = message
                 self.metrics.set_state(state)
+                if isinstance(news, Picture):
+                    self.on_picture(news)
+                    continue
                 for one in news:
                     if waiter := self.waiters.get(one.name):
                         waiter.put(ValueError(one.error)) if one.error else waiter.take(one, self.metrics)
@@ -268,7 +275,7 @@ class AsyncEngine:
         if len(self.waiters) >= self.most:
             raise QueueFullError(f"{len(self.waiters):,} requests are under way, and no more are taken: try later")
 
-    def send(self, what: Ask | int) -> None:
+    def send(self, what: Ask | int | Look) -> None:
         """Send something to the engine."""
         try:
             self.pipe.send(what)
