@@ -5,8 +5,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
@@ -15,6 +13,8 @@ torch = pytest.importorskip("torch")
 httpx = pytest.importorskip("httpx")
 openai = pytest.importorskip("openai")
 
+from server_process import Server as ServerProcess
+
 from tinyllm.engine.params import SamplingParams
 from tinyllm.llm import LLM
 
@@ -22,58 +22,14 @@ OPTIONS = ["--max-num-seqs", "32", "--max-model-len", "256", "--num-gpu-blocks-o
 OPTIONS += ["--max-body-bytes", "100000"]
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-class Server:
-    """A server in a process of its own."""
+class Server(ServerProcess):
+    """A small server, and openai's clients for it."""
 
     def __init__(self, keys=(), waiting=500):
-        self.port = free_port()
-        env = {**os.environ, "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tinyllm", "serve", "--port", str(self.port), "--max-waiting", str(waiting),
-             *OPTIONS, *(word for key in keys for word in ("--api-key", key))],
-            env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-        self.url = f"http://127.0.0.1:{self.port}"
-        assert "serves fable" in self.process.stdout.readline()
-        headers = {"Authorization": f"Bearer {keys[0]}"} if keys else {}
-        self.http = httpx.Client(base_url=self.url, timeout=60, headers=headers)
-        for _ in range(400):
-            try:
-                if self.http.get("/health").status_code == 200:
-                    break
-            except httpx.ConnectError:
-                time.sleep(0.05)
+        super().__init__("--max-waiting", waiting, *OPTIONS, keys=keys)
 
     def client(self, kind=openai.OpenAI, key="none"):
         return kind(base_url=self.url + "/v1", api_key=key, max_retries=0, timeout=60)
-
-    def metric(self, name):
-        page = self.http.get("/metrics").text
-        return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith(f"vllm:{name}"))
-
-    def idle(self, within=10.0):
-        """Whether nothing runs or waits any more, and every block is back."""
-        end = time.monotonic() + within
-        while time.monotonic() < end:
-            if not any(map(self.metric, ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"))):
-                return True
-            time.sleep(0.05)
-        return False
-
-    def engine_pid(self):
-        children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True)
-        return int(children.stdout.split()[0])
-
-    def stop(self):
-        self.http.close()
-        self.process.terminate()
-        self.process.wait(30)
 
 
 @pytest.fixture(scope="module")
