@@ -223,6 +223,8 @@ def add_serve(commands):
     add("--max-waiting", type=int, default=1024, metavar="N",
         help="requests that may wait before others are told to come back later (default: 1024)")
     add("--max-body-bytes", type=int, default=4 * 2**20, metavar="N", help="largest request body (default: 4 MiB)")
+    add("--request-seconds", type=float, default=30, metavar="N",
+        help="time that a client has to send a request (default: 30)")
     add("--drain-seconds", type=int, default=60, metavar="N",
         help="after SIGTERM, time for what has been accepted (default: 60)")
     add("--seed", type=int, default=0, metavar="N", help="for requests without one (default: 0)")
@@ -260,8 +262,8 @@ def run_serve(args):
     name = args.served_model_name or os.path.basename(os.path.normpath(args.model))
     try:
         engine = EngineArgs(args.model, seed=args.seed, **engine_options(args))
-        return serve(engine, ServerArgs(name, keys, args.max_body_bytes), args.host, args.port, args.max_waiting,
-                     args.drain_seconds)
+        door = ServerArgs(name, keys, args.max_body_bytes, args.request_seconds)
+        return serve(engine, door, args.host, args.port, args.max_waiting, args.drain_seconds)
     except (ValueError, OSError, EngineDeadError) as error:
         raise UserError(str(error)) from None
 

@@ -338,7 +338,7 @@ class Engine:
                              "(skip_tokenizer_init): use stop_token_ids or logit_bias")
         words = []
         for word in params.bad_words:  # at the beginning of a text, and inside it, as vLLM has it
-            plain, inside = (self.tokenizer.encode(space + word.lstrip(), add_special_tokens=False)
+            plain, inside = (self.tokenizer.encode(space + (word.lstrip() or word), add_special_tokens=False)
                              for space in ("", " "))
             words += [plain] if inside[0] == plain[0] or len(inside) != len(plain) else [plain, inside]
         return words

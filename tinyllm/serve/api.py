@@ -3,13 +3,14 @@
 # %% auto #0
 __all__ = ['OPEN_PATHS', 'KINDS', 'ServerArgs', 'Door', 'refusal', 'error_response', 'Service', 'unless_gone', 'events',
            'complete', 'completion_pieces', 'whole', 'chat_pieces', 'whole_chat', 'stream', 'build_app',
-           'add_completions', 'add_others', 'DrainingServer', 'serve']
+           'add_completions', 'add_others', 'Listener', 'DrainingServer', 'serve']
 
 # %% ../../nbs/w13_serving.ipynb #3beb1b9b
 import asyncio
 import base64
 import binascii
 import contextlib
+import functools
 import hashlib
 import hmac
 import json
@@ -18,11 +19,13 @@ import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+import h11
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .. import __version__
 from ..llm import EngineArgs
@@ -51,6 +54,7 @@ class ServerArgs:
     served_model_name: str
     api_keys: tuple[str, ...] = ()
     max_body_bytes: int = 4 * 2**20
+    request_seconds: float = 30.0  # the time that a client has to send a request
 
 # %% ../../nbs/w13_serving.ipynb #42d16e8b
 OPEN_PATHS = {"/health", "/", "/live.js", "/live.css"}  # the same for everyone; no request's data
@@ -120,12 +124,13 @@ def refusal(error: Exception) -> tuple[int, dict]:
         return 503, error_body(str(error), KINDS[503], "engine_dead")
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
-        place = ".".join(str(part)[:64] for part in first["loc"][1:]) or "the body"
+        known = first["type"] != "json_invalid"  # else the place is a number of characters
+        place = ".".join(str(part)[:64] for part in first["loc"][1:] if known) or "the body"
         return 400, error_body(f"{place}: {first['msg']}", KINDS[400], "invalid_value", place)
     if isinstance(error, HTTPException):
         return error.status_code, error_body(str(error.detail), KINDS.get(error.status_code, "invalid_request_error"))
     if isinstance(error, (ValueError, TypeError)):
-        return 400, error_body(str(error), KINDS[400], "invalid_value")
+        return 400, error_body(str(error)[:500], KINDS[400], "invalid_value")
     return 500, error_body("something went wrong inside: see the server's log", "internal_error")
 
 
@@ -413,6 +418,48 @@ def add_others(app: FastAPI, service: Service) -> None:
         return {"prompt": await asyncio.to_thread(engine.tokenizer.decode, request.tokens, False)}
 
 # %% ../../nbs/w13_serving.ipynb #b09fe352
+class Listener(H11Protocol):
+    """A connection whose client has some seconds to send a request. What is no HTTP is refused in OpenAI's form."""
+
+    def __init__(self, *rest, seconds: float, **named):
+        super().__init__(*rest, **named)
+        self.seconds, self.alarm = seconds, None
+
+    def connection_made(self, transport) -> None:
+        super().connection_made(transport)
+        self.watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self.watch()
+
+    def connection_lost(self, error) -> None:
+        if self.alarm:
+            self.alarm.cancel()
+        super().connection_lost(error)
+
+    def watch(self) -> None:
+        """Set the alarm while a request is incomplete."""
+        complete = self.conn.their_state not in (h11.IDLE, h11.SEND_BODY)
+        if complete and self.alarm:
+            self.alarm.cancel()
+            self.alarm = None
+        elif not complete and self.alarm is None:
+            self.alarm = self.loop.call_later(self.seconds, self.refuse, 408, "the request did not come in time")
+
+    def send_400_response(self, msg: str) -> None:
+        self.refuse(400, "this is no valid HTTP request")
+
+    def refuse(self, status: int, message: str) -> None:
+        """Say what is wrong, if nothing has been said yet, and hang up."""
+        data = json.dumps(error_body(message, "invalid_request_error")).encode()
+        headers = [("content-type", "application/json"), ("content-length", str(len(data))), ("connection", "close")]
+        with contextlib.suppress(h11.LocalProtocolError):
+            for event in (h11.Response(status_code=status, headers=headers), h11.Data(data=data), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event))
+        self.transport.close()
+
+
 class DrainingServer(uvicorn.Server):
     """A uvicorn server that remembers why it has stopped, and after a signal returns as after any other end."""
 
@@ -439,6 +486,7 @@ def serve(engine_args: EngineArgs, args: ServerArgs, host: str = "127.0.0.1", po
     try:
         engine.wait_until_ready()
         config = uvicorn.Config(build_app(engine, args), host, port, log_level="warning", access_log=False,
+                                http=functools.partial(Listener, seconds=args.request_seconds), ws="none",
                                 timeout_graceful_shutdown=drain_seconds, h11_max_incomplete_event_size=65_536)
         server = DrainingServer(config)
         engine.on_death = server.fail

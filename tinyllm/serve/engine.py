@@ -48,7 +48,7 @@ class News:
     logprobs: tuple = ()
     prompt_logprobs: tuple = ()
     num_cached_tokens: int = 0
-    error: str | None = None  # the engine could not take the request
+    error: Exception | None = None  # the engine could not take the request
 
 # %% ../../nbs/w27_engine_process.ipynb #3ad23205
 class EngineLoop:
@@ -84,8 +84,11 @@ class EngineLoop:
             prompt = {"prompt_token_ids": message.prompt_token_ids, "cache_salt": message.salt}
             job = self.engine.make_job(prompt, message.params, message.priority)
             self.engine.start([job])
-        except ValueError as error:
-            self.pipe.send(([News(message.name, 0, [], error=str(error))], self.state()))
+        except Exception as error:  # whatever one request is, the others go on
+            if not isinstance(error, ValueError):
+                traceback.print_exc()
+                error = RuntimeError("the engine could not take the request")
+            self.pipe.send(([News(message.name, 0, [], error=error)], self.state()))
             return
         self.jobs[message.name] = job
         self.owners |= {request: (message.name, i) for i, request in enumerate(job.requests)}
@@ -125,8 +128,8 @@ def engine_process(descriptor: int) -> None:
 
     def read():
         with contextlib.suppress(EOFError, OSError):
-            while True:
-                inbox.put(pipe.recv())
+            while (message := pipe.recv()) is not None:
+                inbox.put(message)
         os._exit(0)
 
     try:
@@ -240,7 +243,7 @@ class AsyncEngine:
                     continue
                 for one in news:
                     if waiter := self.waiters.get(one.name):
-                        waiter.put(ValueError(one.error)) if one.error else waiter.take(one, self.metrics)
+                        waiter.put(one.error) if one.error else waiter.take(one, self.metrics)
         except (EOFError, OSError):
             pass
         self.dead = f"{reason}: restart the server"
@@ -285,7 +288,8 @@ class AsyncEngine:
     def close(self) -> None:
         """End the engine's process."""
         self.on_death = lambda: None
-        self.pipe.close()
+        with contextlib.suppress(OSError):
+            self.pipe.send(None)  # closing would not do: a pipe that a thread reads from stays open
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:
