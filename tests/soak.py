@@ -3,6 +3,7 @@
     python tests/soak.py clients --n 500 --json book/measurements/g_clients_cpu.json
     python tests/soak.py soak --minutes 60 --json book/measurements/g_soak_cpu.json
     python tests/soak.py overhead --json book/measurements/g_overhead_cpu.json
+    python tests/soak.py surface --json book/measurements/g_surface_cpu.json
 
 Each starts a server of its own with Fable on this machine. Every answer is compared with what the engine says to
 the same request when it is alone. Exit status 1: something was lost, mixed up, or not given back.
@@ -292,6 +293,42 @@ def overhead(times: dict, way: str) -> dict:
     return {name: round(float(value), 4) for name, value in shares.items()}
 
 
+# ---- surface: what each knob moves ----
+
+SETTINGS = {
+    "4 at once": ("--max-num-seqs", 4), "16 at once": ("--max-num-seqs", 16), "64 at once": ("--max-num-seqs", 64),
+    "64 at once, budget 64": ("--max-num-seqs", 64, "--max-num-batched-tokens", 64),
+    "16 at once, draft model": ("--max-num-seqs", 16, "--speculative-config", '{"model": "fable-draft"}'),
+    "16 at once, shared prompt, no cache": ("--max-num-seqs", 16, "--no-enable-prefix-caching"),
+    "16 at once, shared prompt, cache": ("--max-num-seqs", 16),
+}  # fmt: skip
+
+
+def run_surface(args) -> dict:
+    from dataclasses import replace
+
+    from tinyllm.serve.load import Traffic, run, sweep
+
+    base = Traffic(args.n, (100, 300), (20, 60), temperature=0)
+    promise, found = {"ttft_ms": args.ttft, "tpot_ms": args.tpot}, {}
+    for name, options in SETTINGS.items():
+        server = Server(*options, "--num-gpu-blocks-override", 2000)
+        traffic = replace(base, shared_len=200, input_len=(220, 300)) if "shared" in name else base
+        url = server.url + "/v1"
+        try:
+            run(url, replace(traffic, num_requests=8, concurrency=4, seed=9), "fable", 4096)  # warms up
+            found[name] = sweep(url, traffic, args.rates, "fable", 4096, promise)
+            if name == "64 at once":
+                found["clients"] = [run(url, replace(traffic, concurrency=count), "fable", 4096, promise)
+                                    for count in (1, 2, 4, 8, 16, 32, 64)]  # fmt: skip
+        finally:
+            server.stop()
+        print(name, [round(one["result"]["output_tokens_per_second"]) for one in found[name]], flush=True)
+    failed = sum(one["result"]["failed"] for runs in found.values() for one in runs)
+    return {"rates": args.rates, "promise": promise, "requests": args.n, "failed": failed, "runs": found,
+            "ok": not failed}  # fmt: skip
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -307,13 +344,20 @@ def main() -> int:
     overhead.add_argument("--seats", type=int, default=32, help="--max-num-seqs (default: 32)")
     overhead.add_argument("--threads", type=int, default=1, help="cores for the engine, both ways (default: 1)")
     overhead.add_argument("--repeats", type=int, default=15, help="rounds after the first (default: 15)")
-    for command in (clients, soak, overhead):
+    surface = commands.add_parser("surface", help="one setting after the other, at one rate after the other")
+    surface.add_argument("--n", type=int, default=60, help="requests of each run (default: 60)")
+    surface.add_argument("--rates", type=float, nargs="+", default=[2, 5, 10, 15, 20, 30], help="requests a second")
+    surface.add_argument("--ttft", type=float, default=500, help="promised ms to the first token (default: 500)")
+    surface.add_argument("--tpot", type=float, default=50, help="promised ms for each further one (default: 50)")
+    for command in (clients, soak, overhead, surface):
         command.add_argument("--json", metavar="FILE", help="write the report there")
     args = parser.parse_args()
-    report = {"clients": run_clients, "soak": run_soak, "overhead": run_overhead}[args.command](args)
+    runs = {"clients": run_clients, "soak": run_soak, "overhead": run_overhead, "surface": run_surface}
+    report = runs[args.command](args)
     command = shlex.join(["python", "tests/soak.py", *sys.argv[1:]])
     report = {"benchmark": args.command, **report, "provenance": bench.provenance("cpu", command)}
-    print(json.dumps({name: value for name, value in report.items() if name != "samples"}, indent=1))
+    short = {name: value for name, value in report.items() if name not in ("samples", "runs", "times")}
+    print(json.dumps(short, indent=1))
     if args.json:
         with contextlib.closing(open(args.json, "w", encoding="utf-8")) as file:
             file.write(json.dumps(report, separators=(",", ": ")) + "\n")
