@@ -14,7 +14,7 @@ import pytest
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
-from tinybook import COLORS, claim, plot_style, tale
+from tinybook import COLORS, claim, measured, plot_style, say, tale
 from tinybook.style import METADATA
 
 ROOT = Path(__file__).parents[1]
@@ -187,3 +187,17 @@ def test_cited_works_have_an_entry(path):
     keys = set(re.findall(r"^@\w+\{([^,\s]+),", (ROOT / "book/references.bib").read_text(encoding="utf-8"), re.M))
     prose, _ = prose_and_code(path)
     assert set(CITATION.findall(prose)) <= keys
+
+
+def test_a_measurement_is_found_by_its_name_and_a_missing_one_names_those_there_are(tmp_path):
+    (tmp_path / "e_latency_h200.json").write_text('{"headline": 4.2}')
+    (tmp_path / "hierarchy_cpu.json").write_text('{"device": "CPU"}')
+    assert measured("latency_h200", tmp_path)["headline"] == 4.2
+    assert measured("hierarchy_cpu", tmp_path)["device"] == "CPU"
+    with pytest.raises(ValueError, match="latency_h100.*hierarchy_cpu, latency_h200|latency_h100.*latency_h200, hierarchy_cpu"):
+        measured("latency_h100", tmp_path)
+
+
+def test_said_prose_is_one_paragraph_of_markdown():
+    assert say("""one
+        line""")._repr_markdown_() == "one line"
