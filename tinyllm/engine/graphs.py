@@ -137,6 +137,7 @@ class GraphRunner(Runner):
         """Record a step of every size, the largest first, so that all share its memory."""
         sizes = [(n, False) for n in self.mixed] + [(n, True) for n in self.singles]
         pool = torch.cuda.graph_pool_handle()
+        gc.unfreeze()  # an earlier runner's
         gc.collect()
         for size in tqdm(sorted(sizes, reverse=True), desc="recording steps", unit="size"):
             self.run_step(*size)
@@ -145,6 +146,7 @@ class GraphRunner(Runner):
             with torch.cuda.graph(graph, pool=pool):
                 self.run_step(*size)
             self.graphs[size] = graph
+        gc.freeze()  # what there is now stays: going through all of it would hold up a step for 0.2 s
 
     def run_step(self, tokens: int, single: bool) -> None:
         """All that the device does in a step of this size, from `mail` to `drawn`."""
