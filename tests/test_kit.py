@@ -194,7 +194,7 @@ def test_a_measurement_is_found_by_its_name_and_a_missing_one_names_those_there_
     (tmp_path / "hierarchy_cpu.json").write_text('{"device": "CPU"}')
     assert measured("latency_h200", tmp_path)["headline"] == 4.2
     assert measured("hierarchy_cpu", tmp_path)["device"] == "CPU"
-    with pytest.raises(ValueError, match="latency_h100.*hierarchy_cpu"):
+    with pytest.raises(ValueError, match="hierarchy_cpu"):
         measured("latency_h100", tmp_path)
 
 
