@@ -164,8 +164,11 @@ def test_what_is_wrong_is_refused_by_name_and_not_repeated(server, change, statu
     assert server.http.post("/v1/completions", content=b"{not json").status_code == 400
 
 
+TOOL = [{"type": "function", "function": {"name": "now"}}]
+
+
 def test_tools_are_refused_where_the_template_has_none(server):
-    body = {"model": "fable", "messages": [{"role": "user", "content": "A"}], "tools": [{"type": "function"}]}
+    body = {"model": "fable", "messages": [{"role": "user", "content": "A"}], "tools": TOOL}
     assert "chat template" in server.http.post("/v1/chat/completions", json=body).json()["error"]["message"]
 
 

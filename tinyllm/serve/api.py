@@ -29,10 +29,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .. import __version__
 from ..llm import EngineArgs
+from ..model.tokenizer import render_chat
 from ..model.weights import resolve
 from .engine import AsyncEngine, EngineDeadError, QueueFullError
 from .grammar import JsonGrammar
 from .live import add_live_page
+from .tools import CallReader, ToolGrammar, call_rules, tools_template
 from tinyllm.serve.protocol import (
     ChatRequest,
     CompletionRequest,
@@ -42,7 +44,6 @@ from tinyllm.serve.protocol import (
     completion_logprobs,
     error_body,
     header,
-    split_tool_calls,
     usage,
 )
 
@@ -161,10 +162,17 @@ class Service:
 
     async def grammar(self, request) -> JsonGrammar | None:
         """The grammar that answers must follow, checked in a thread of its own."""
-        schema, config = request.json_schema(), self.engine.config
-        if schema is None:
+        schema, tools, config = request.json_schema(), request.callable_tools(), self.engine.config
+        vocabulary = self.folder, config.vocab_size, config.eos_token_ids
+        if tools:
+            functions = [(tool.function.name, tool.function.parameters) for tool in tools]
+            forced = request.tool_choice not in (None, "auto")
+            many = request.parallel_tool_calls is not False and request.tool_choice in (None, "auto", "required")
+            grammar = ToolGrammar(call_rules(functions, forced, many), *vocabulary)
+        elif schema is not None:
+            grammar = JsonGrammar(schema, *vocabulary)
+        else:
             return None
-        grammar = JsonGrammar(schema, self.folder, config.vocab_size, config.eos_token_ids)
         await asyncio.to_thread(grammar.check)
         return grammar
 
@@ -175,14 +183,14 @@ class Service:
 
     async def chat_prompt(self, request: ChatRequest) -> list[int]:
         """The conversation in the form of the model's chat template, as token ids."""
-        template = self.engine.tokenizer.config.get("chat_template")
-        more = {}
-        if request.tools and request.tool_choice != "none":
-            if "tools" not in json.dumps(template):
-                raise ValueError("tools are given, but this model's chat template has no place for them: leave them out")
-            more["tools"] = request.tools
+        tokenizer, template, more = self.engine.tokenizer, self.engine.tokenizer.config.get("chat_template"), {}
+        if request.callable_tools():
+            template = tools_template(tokenizer)
+            more["tools"] = [tool.model_dump(exclude_unset=True) for tool in request.tools]
         messages = [message.plain() for message in request.messages]
-        text = await asyncio.to_thread(self.engine.tokenizer.apply_chat_template, messages, True, **more)
+        text = await asyncio.to_thread(
+            render_chat, template, messages=messages, add_generation_prompt=True, bos_token=tokenizer.bos_token or "",
+            eos_token=tokenizer.eos_token or "", **more)
         return await self.encode(text, False)
 
 # %% ../../nbs/w13_serving.ipynb #23408899
@@ -281,18 +289,19 @@ async def whole(pieces: AsyncIterator[dict], choices: int) -> tuple[list[dict], 
 # %% ../../nbs/w13_serving.ipynb #9c04db56
 async def chat_pieces(service: Service, request: ChatRequest, ask) -> AsyncIterator[dict]:
     """Pieces of a streamed answer."""
-    tokens, texts, held = 0, [""] * request.n, bool(request.tools) and request.tool_choice != "none"
+    tokens, readers = 0, [CallReader() for _ in range(request.n)] if request.callable_tools() else None
     for i in range(request.n):
         yield {"choices": [{"index": i, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]}
     with service.engine.ask(*ask) as waiter:
         async for piece in waiter.pieces():
             delta, reason = {"content": piece.text}, piece.finish_reason
-            texts[piece.index] += piece.text
-            if held:
-                text, calls = split_tool_calls(texts[piece.index]) if reason else ("", [])
-                delta = {"content": text} | ({"tool_calls": [c | {"index": j} for j, c in enumerate(calls)]} if calls else {})
-                reason = "tool_calls" if calls and reason == "stop" else reason
             tokens += len(piece.token_ids)
+            if readers:
+                reader = readers[piece.index]
+                delta = reader.read(piece.text, reason is not None)
+                reason = "tool_calls" if reason == "stop" and reader.complete else reason
+                if not delta and reason is None and piece.logprobs is None:
+                    continue
             yield {"choices": [{"index": piece.index, "delta": delta, "finish_reason": reason,
                                 "logprobs": chat_logprobs(piece, request.top_logprobs or 0)}]}
     yield {"choices": [], "usage": usage(len(ask[0]), tokens, waiter.num_cached_tokens)}
@@ -307,12 +316,17 @@ async def whole_chat(pieces: AsyncIterator[dict], n: int) -> tuple[list[dict], d
         for part in piece["choices"]:
             message, choice = messages[part["index"]], choices[part["index"]]
             message["content"] += part["delta"].get("content") or ""
-            if calls := part["delta"].get("tool_calls"):
-                message["tool_calls"] = [{k: v for k, v in call.items() if k != "index"} for call in calls]
+            for new in part["delta"].get("tool_calls", ()):
+                calls = message.setdefault("tool_calls", [])
+                if new["index"] == len(calls):
+                    calls.append({"id": new["id"], "type": "function", "function": {"name": new["function"]["name"], "arguments": ""}})
+                calls[-1]["function"]["arguments"] += new["function"].get("arguments", "")
             if part.get("logprobs"):
                 choice["logprobs"] = {"content": (choice["logprobs"] or {"content": []})["content"]
                                       + part["logprobs"]["content"]}
             choice["finish_reason"] = part["finish_reason"]
+    for message in messages:
+        message["content"] = message["content"] or (None if "tool_calls" in message else "")
     return [choice | {"message": message} for choice, message in zip(choices, messages, strict=True)], cost
 
 # %% ../../nbs/w13_serving.ipynb #eb809901
@@ -374,7 +388,8 @@ def add_completions(app: FastAPI, service: Service) -> None:
         if request.top_logprobs is not None and not request.logprobs:
             raise ValueError("top_logprobs is given but logprobs is false: set logprobs, or leave it out")
         wanted = (request.top_logprobs or 0) if request.logprobs else None
-        ask = (ids, request.sampling_params(limit, wanted, await service.grammar(request)), request.priority,
+        grammar = await service.grammar(request)
+        ask = (ids, request.sampling_params(limit, wanted, grammar), request.priority,
                service.salt(http.scope, request.cache_salt))
         name = f"chatcmpl-{secrets.token_hex(12)}"
         if request.stream:

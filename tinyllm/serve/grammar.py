@@ -25,6 +25,7 @@ class JsonGrammar:
     """Only JSON that fits the schema may come. A value for `SamplingParams.grammar`: calling it makes a matcher."""
 
     schema: str  # as JSON text; "{}" allows any JSON value
+    what = "the JSON schema"
     folder: str
     vocab_size: int
     eos_token_ids: tuple[int, ...]
@@ -32,13 +33,16 @@ class JsonGrammar:
     def check(self) -> None:
         """ValueError when the schema is none, or too large to be worked with."""
         if error := self.matcher().get_error():
-            raise ValueError(f"the JSON schema cannot be used: {error.splitlines()[0]}")
+            raise ValueError(f"{self.what} cannot be used: {error.splitlines()[0]}")
+
+    def rules(self) -> str:
+        """The grammar in the library's form."""
+        overrides = {"whitespace_flexible": False}  # a model must not fill its whole answer with spaces
+        return llguidance.LLMatcher.grammar_from_json_schema(self.schema, overrides=overrides)
 
     def matcher(self) -> llguidance.LLMatcher:
         vocabulary = read_vocabulary(self.folder, self.vocab_size, self.eos_token_ids)
-        overrides = {"whitespace_flexible": False}  # a model must not fill its whole answer with spaces
-        return llguidance.LLMatcher(vocabulary, llguidance.LLMatcher.grammar_from_json_schema(
-            self.schema, overrides=overrides), log_level=0)
+        return llguidance.LLMatcher(vocabulary, self.rules(), log_level=0)
 
     def __call__(self) -> "Constraint":
         return Constraint(self.matcher(), self.vocab_size)
