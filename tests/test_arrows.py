@@ -76,7 +76,7 @@ def run_without(blocked: set[str], code: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", guard + code], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("module", ["tinyllm", "tinyllm.cli", "tinyllm.engine.params"])
+@pytest.mark.parametrize("module", ["tinyllm", "tinyllm.cli", "tinyllm.engine.params", "tinyllm.parallel.routing"])
 def test_light_modules_import_without_torch(module):
     result = run_without({"torch", "triton", "fastapi", "ray"}, f"import {module}")
     assert result.returncode == 0, result.stderr

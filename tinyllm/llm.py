@@ -2,10 +2,12 @@
 
 # %% auto #0
 __all__ = ['FREE_TOKENS', 'Logprob', 'CompletionOutput', 'RequestOutput', 'Writer', 'Job', 'EngineArgs', 'pick_device',
-           'build_model', 'with_budget', 'build_scheduler', 'build_core', 'build_speculator', 'build_spread_core',
-           'Engine', 'LLM', 'per_prompt']
+           'build_model', 'with_budget', 'build_scheduler', 'build_core', 'build_speculator', 'is_spread',
+           'build_spread_core', 'build_any_core', 'build_replicated_core', 'surroundings', 'Engine', 'LLM',
+           'per_prompt']
 
 # %% ../nbs/21_recap.ipynb #8836f7c4
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -186,11 +188,14 @@ class EngineArgs:
     seed: int = 0
     tensor_parallel_size: int = 1
     pipeline_parallel_size: int = 1
+    data_parallel_size: int = 1           # copies of the model, each with all its ranks
+    distributed_executor_backend: str | None = None  # ranks and copies: "mp", processes here, or "ray"
     speculative_config: dict | None = None  # who guesses tokens (`SpeculativeConfig`); None: nobody
 
     def __post_init__(self):
         for name in ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "block_size",
-                     "num_gpu_blocks_override", "tensor_parallel_size", "pipeline_parallel_size"):
+                     "num_gpu_blocks_override", "tensor_parallel_size", "pipeline_parallel_size",
+                     "data_parallel_size"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name} is {value!r} but must be a whole number above 0")
@@ -200,6 +205,9 @@ class EngineArgs:
         if self.speculative_config is not None and self.tensor_parallel_size * self.pipeline_parallel_size > 1:
             raise ValueError("speculative_config is given together with tensor_parallel_size or "
                              "pipeline_parallel_size above 1, which do not work together yet: leave one out")
+        if self.distributed_executor_backend not in (None, "mp", "ray"):
+            raise ValueError(f"distributed_executor_backend is {self.distributed_executor_backend!r} but must be "
+                             "'mp' or 'ray'")
         if self.load_format not in ("auto", "safetensors", "dummy"):
             raise ValueError(f"load_format is {self.load_format!r} but must be 'auto', 'safetensors' or "
                              "'dummy'")
@@ -277,11 +285,19 @@ def build_speculator(args: EngineArgs, model: Transformer) -> tuple[Speculator, 
     return Speculator(config, cost, FREE_TOKENS[device.type]), draft
 
 # %% ../nbs/21_recap.ipynb #af764575
+def is_spread(args: EngineArgs) -> bool:
+    """Whether the model runs in other processes."""
+    return args.tensor_parallel_size * args.pipeline_parallel_size > 1 or args.distributed_executor_backend == "ray"
+
+
 def build_spread_core(args: EngineArgs, max_model_len: int) -> EngineCore:
     """Scheduler, ranks and the loop between them."""
     from tinyllm.parallel.executors import Deployment, LaunchedExecutor, ProcessExecutor, launched
 
-    executor = (LaunchedExecutor if launched() else ProcessExecutor)(Deployment(
+    make_executor = LaunchedExecutor if launched() else ProcessExecutor
+    if args.distributed_executor_backend == "ray":
+        from tinyllm.parallel.ray_cluster import RayExecutor as make_executor
+    executor = make_executor(Deployment(
         str(args.model), args.dtype, pick_device(args.device), args.load_format, args.seed, args.block_size,
         args.max_num_seqs, max_model_len, args.tensor_parallel_size, args.pipeline_parallel_size,
         args.gpu_memory_utilization))
@@ -290,13 +306,50 @@ def build_spread_core(args: EngineArgs, max_model_len: int) -> EngineCore:
     return EngineCore(build_scheduler(args, blocks, max_model_len), executor,
                       depth=args.pipeline_parallel_size - (args.async_scheduling is False))
 
+# %% ../nbs/21_recap.ipynb #21-dp-core
+def build_any_core(args: EngineArgs, max_model_len: int, model: Transformer | None = None) -> EngineCore:
+    """The core of one copy: in this process with this model, or of ranks elsewhere."""
+    if is_spread(args):
+        return build_spread_core(args, max_model_len)
+    return build_core(args, build_model(args) if model is None else model, max_model_len)
+
+
+def build_replicated_core(args: EngineArgs, max_model_len: int):
+    """Copies of the model, each with a core of its own, and a router in front of them."""
+    from tinyllm.parallel.replicas import ProcessWire, ReplicatedCore
+
+    one, each = replace(args, data_parallel_size=1), args.tensor_parallel_size * args.pipeline_parallel_size
+    if args.distributed_executor_backend == "ray":
+        from tinyllm.parallel.ray_cluster import RayWire, bundle_of
+
+        needs = bundle_of(pick_device(args.device)) if each == 1 else {}  # several ranks reserve for themselves
+        one = replace(one, distributed_executor_backend="ray" if each > 1 else None)
+        wires = [RayWire(build_any_core, (one, max_model_len), needs) for _ in range(args.data_parallel_size)]
+    else:
+        wires = [ProcessWire(build_any_core, (one, max_model_len), **surroundings(args, i))
+                 for i in range(args.data_parallel_size)]
+    return ReplicatedCore(wires, args.block_size, max_model_len, slack=max(2, args.max_num_seqs // 8))
+
+
+def surroundings(args: EngineArgs, replica: int) -> dict[str, str]:
+    """What a copy on this machine finds in its environment: its own GPUs, or its share of the cores."""
+    each = args.tensor_parallel_size * args.pipeline_parallel_size
+    if pick_device(args.device) == "cpu":
+        return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // args.data_parallel_size))}
+    cards = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+    mine = cards.split(",")[replica * each : (replica + 1) * each]
+    if len(mine) < each:
+        raise ValueError(f"data_parallel_size {args.data_parallel_size} with {each} ranks each needs "
+                         f"{args.data_parallel_size * each} GPUs, but there are {len(cards.split(','))}: ask for less")
+    return {"CUDA_VISIBLE_DEVICES": ",".join(mine)}
+
 # %% ../nbs/21_recap.ipynb #8f890bb0
 class Engine:
     """A model, a tokenizer and the step loop; turns prompts into jobs and runs them."""
 
     def __init__(self, args: EngineArgs):
-        spread = args.tensor_parallel_size * args.pipeline_parallel_size > 1
-        self.args, self.model = args, None if spread else build_model(args)
+        elsewhere = is_spread(args) or args.data_parallel_size > 1
+        self.args, self.model = args, None if elsewhere else build_model(args)
         self.tokenizer = None if args.skip_tokenizer_init else load_tokenizer(resolve(args.model))
         self.config = config = read_config(resolve(args.model))
         self.max_model_len = args.max_model_len or config.max_position_embeddings
@@ -304,8 +357,8 @@ class Engine:
             raise ValueError(f"max_model_len is {self.max_model_len:,} but the model was trained for "
                              f"{config.max_position_embeddings:,} tokens: ask for no more than that")
         self.limits = replace(config, max_position_embeddings=self.max_model_len)
-        self.core = (build_spread_core(args, self.max_model_len) if spread
-                     else build_core(args, self.model, self.max_model_len))
+        self.core = (build_replicated_core if args.data_parallel_size > 1 else build_any_core)(
+            args, self.max_model_len, *([] if elsewhere else [self.model]))
         self.num_jobs = 0
         self.jobs: dict[str, Job] = {}
         self.watched: dict[Request, Writer] = {}  # those whose text may stop them

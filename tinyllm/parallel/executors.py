@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['LOOPBACK', 'Deployment', 'DistributedGroup', 'EngineDeadError', 'join', 'load_part', 'Rank', 'listen', 'work',
-           'carry_out', 'ProcessExecutor', 'end_all', 'LaunchedExecutor', 'launched']
+           'carry_out', 'ProcessExecutor', 'start_process', 'end_all', 'LaunchedExecutor', 'launched']
 
 # %% ../../nbs/w12_executors.ipynb #5deaedfa
 import contextlib
@@ -185,16 +185,12 @@ class ProcessExecutor:
         self.num_blocks = min(self.hear() for _ in self.pipes)
 
     def launch(self, rank: int) -> None:
-        """Start one worker. It finds the package where this process finds it."""
-        ours, theirs = mpc.Pipe()
-        paths = os.pathsep.join(p or os.getcwd() for p in sys.path)
-        env = {**os.environ, "PYTHONPATH": paths, "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", LOOPBACK)}
-        command = f"from tinyllm.parallel.executors import work; work({theirs.fileno()})"
-        self.workers.append(subprocess.Popen([sys.executable, "-c", command], pass_fds=[theirs.fileno()], env=env,
-                                             stdin=subprocess.DEVNULL, start_new_session=True))
-        theirs.close()
-        self.pipes.append(ours)
-        ours.send((self.d, rank, f"file://{self.folder.name}/meeting"))
+        """Start one worker."""
+        interface = os.environ.get("GLOO_SOCKET_IFNAME", LOOPBACK)
+        worker, pipe = start_process("tinyllm.parallel.executors", "work", GLOO_SOCKET_IFNAME=interface)
+        self.workers.append(worker)
+        self.pipes.append(pipe)
+        pipe.send((self.d, rank, f"file://{self.folder.name}/meeting"))
 
     def start(self, num_blocks: int) -> None:
         """Make the caches."""
@@ -248,7 +244,21 @@ class ProcessExecutor:
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
 
-def end_all(pipes: list[mpc.Connection], workers: list[subprocess.Popen], folder) -> None:
+def start_process(module: str, function: str, **env: str) -> tuple[subprocess.Popen, mpc.Connection]:
+    """A process that runs `function(descriptor of its pipe)`, and our end of the pipe.
+
+    It finds the package where this process finds it. env: what its environment has beyond ours.
+    """
+    ours, theirs = mpc.Pipe()
+    paths = os.pathsep.join(p or os.getcwd() for p in sys.path)
+    command = f"from {module} import {function}; {function}({theirs.fileno()})"
+    process = subprocess.Popen([sys.executable, "-c", command], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+                               env={**os.environ, "PYTHONPATH": paths, **env}, start_new_session=True)
+    theirs.close()
+    return process, ours
+
+
+def end_all(pipes: list[mpc.Connection], workers: list[subprocess.Popen], folder=None) -> None:
     """Let every worker go: by closing its pipe, and if that is not enough, by force."""
     for pipe in pipes:
         pipe.close()
@@ -258,7 +268,8 @@ def end_all(pipes: list[mpc.Connection], workers: list[subprocess.Popen], folder
         except subprocess.TimeoutExpired:
             worker.kill()
             worker.wait()
-    folder.cleanup()
+    if folder is not None:
+        folder.cleanup()
 
 # %% ../../nbs/w12_executors.ipynb #5fce43ea
 class LaunchedExecutor:

@@ -1,0 +1,57 @@
+"""Copies behind one door: the tokens of one engine, whoever computes and whoever dies; nothing is left behind."""
+
+import os
+import signal
+
+import pytest
+
+pytest.importorskip("torch")
+
+from tests.test_parallel import PARAMS, PROMPTS, TIGHT, answers, gone
+from tinyllm.engine.params import SamplingParams
+from tinyllm.llm import LLM
+from tinyllm.parallel.executors import EngineDeadError
+
+
+def test_copies_say_what_one_engine_says_and_the_death_of_one_changes_nothing():
+    alone = answers(LLM("fable", **TIGHT))
+    llm = LLM("fable", data_parallel_size=2, **TIGHT)
+    workers = [wire.worker for wire in llm.core.wires.values()]
+
+    assert answers(llm) == alone
+    assert not llm.core.busy and not llm.core.places
+
+    with pytest.raises(ValueError, match="has room for 96"):  # refused at once, and nothing is queued
+        llm.generate({"prompt_token_ids": [1] * 100}, SamplingParams(max_tokens=9), use_tqdm=False)
+
+    # log-probabilities and stop texts come through the door
+    wishes = SamplingParams(temperature=0, max_tokens=20, logprobs=1, prompt_logprobs=0, stop=[" the"])
+    one, whole = (engine.generate(PROMPTS[0], wishes, use_tqdm=False)[0] for engine in (llm, LLM("fable", **TIGHT)))
+    assert (one.outputs[0].text, one.outputs[0].stop_reason) == (whole.outputs[0].text, whole.outputs[0].stop_reason)
+    assert one.outputs[0].cumulative_logprob == pytest.approx(whole.outputs[0].cumulative_logprob, abs=1e-4)
+    assert len(one.prompt_logprobs) == len(whole.prompt_logprobs)
+
+    # one hangs: it is given up, and its requests go on elsewhere
+    jobs = [llm.engine.make_job(*two) for two in zip(PROMPTS, PARAMS, strict=True)]
+    llm.engine.start(jobs)
+    while not all(job.num_tokens for job in jobs[:2]):
+        llm.engine.step()
+    assert len({where for _, where in llm.core.places.values()}) == 2
+    os.kill(workers[0].pid, signal.SIGSTOP)
+    llm.core.timeout = 2.0
+    while not all(job.finished for job in jobs):
+        llm.engine.step()
+    assert [[r.output_token_ids for r in job.requests] for job in jobs] == alone
+    assert list(llm.core.wires) == [1] and gone([workers[0].pid])
+    llm.engine.stop(jobs)
+
+    # the last one dies: now everything ends, with the reason
+    stream = llm.stream("Once upon a time", SamplingParams(max_tokens=50, ignore_eos=True))
+    next(stream)
+    os.kill(workers[1].pid, signal.SIGKILL)
+    with pytest.raises(EngineDeadError, match="the last replica, number 1, was ended by signal 9"):
+        for _ in stream:
+            pass
+    with pytest.raises(EngineDeadError, match="make a new one"):
+        llm.generate("Again", use_tqdm=False)
+    assert gone([worker.pid for worker in workers])
