@@ -265,6 +265,7 @@ def build_core(args: EngineArgs, model: Transformer, max_model_len: int) -> Engi
     scheduler, runner = build_scheduler(args, blocks, max_model_len), make_runner(model, *sizes)
     if weight.device.type == "cpu" and weight.dtype == torch.float32 and not args.enforce_eager:
         runner.fast_forward = FlatForward(model, runner.caches)
+        runner.logits = runner.fast_forward.logits
     overlap = on_card if args.async_scheduling is None else args.async_scheduling
     return EngineCore(scheduler, runner, depth=int(overlap))
 

@@ -3,8 +3,7 @@
 # %% auto #0
 __all__ = ['DTYPES', 'MASK32', 'ROUND_MULTIPLIERS', 'KEY_STEPS', 'SamplingInputs', 'apply_min_p', 'apply_top_k_top_p',
            'filter_logits', 'LogitEdits', 'apply_penalties', 'apply_bans', 'edit_logits', 'EditTable', 'edits_of',
-           'bans_of', 'gather_logprobs', 'multiply_32', 'philox', 'Purpose', 'random_words', 'uniform', 'gumbel_noise',
-           'sample']
+           'bans_of', 'gather_logprobs', 'philox', 'Purpose', 'random_words', 'uniform', 'gumbel_noise', 'sample']
 
 # %% ../../nbs/10_sampling.ipynb #bf77356b
 from collections.abc import Sequence
@@ -242,16 +241,6 @@ MASK32 = 0xFFFFFFFF
 ROUND_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 
-
-def multiply_32(words: Tensor, multiplier: int) -> tuple[Tensor, Tensor]:
-    """High and low 32 bits of words * multiplier, both below 2**32, without overflow.
-
-    The multiplier minus 2**32 is small enough that the product stays within 63 bits;
-    the 2**32 * words taken away with it are given back to the high half.
-    """
-    product = words * (multiplier - 2**32)
-    return (product >> 32) + words, product & MASK32
-
 # %% ../../nbs/10_sampling.ipynb #c461dc3a
 def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Four random 32-bit words for each counter: Philox4x32-10 (Salmon et al. 2011, sec. 5.4).
@@ -262,11 +251,11 @@ def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> tuple[Tensor, Te
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
-        high0, low0 = multiply_32(c0, ROUND_MULTIPLIERS[0])
-        high1, low1 = multiply_32(c2, ROUND_MULTIPLIERS[1])
-        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        product0, product1 = c0 * ROUND_MULTIPLIERS[0], c2 * ROUND_MULTIPLIERS[1]
+        c0, c2 = ((product1 >> 32) ^ c1 ^ k0) & MASK32, ((product0 >> 32) ^ c3 ^ k1) & MASK32
+        c1, c3 = product1, product0  # their high halves fall to the next mask
         k0, k1 = (k0 + KEY_STEPS[0]) & MASK32, (k1 + KEY_STEPS[1]) & MASK32
-    return c0, c1, c2, c3
+    return c0, c1 & MASK32, c2, c3 & MASK32
 
 # %% ../../nbs/10_sampling.ipynb #acc9af2b
 class Purpose(IntEnum):
