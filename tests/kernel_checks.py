@@ -209,6 +209,7 @@ def check_inputs(device, counts=(1, 1, 3, 2), single=False, page=4, padding=3, s
 
 def tiny(device):
     """Every kernel at the smallest shapes that reach all of its branches."""
+    from tinyllm.kernels.paged_attention import Shape
     for dtype in (torch.float32, torch.float16):
         check_norm(device, dtype)
         check_swiglu(device, dtype)
@@ -216,6 +217,9 @@ def tiny(device):
         check_rope(device, dtype, norm=False, heads=3, kv_heads=1, size=10)
         for queries, contexts, splits in (((1,), (5,), 1), ((1, 1), (4, 9), 2), ((1, 3, 2), (70, 70, 2), 2)):
             check_attention(device, dtype, queries, contexts, splits=splits, padding=1)
+        packed = Shape(16, 16, 4, 2, pack=2), Shape(16, 16, 4, 2)
+        for heads, splits in ((4, 1), (6, 4)):
+            check_attention(device, dtype, (1, 1), (5, 70), heads=heads, splits=splits, padding=1, shapes=packed)
         check_raw_attention(device, dtype)
         check_raw_attention(device, dtype, (4, 70), splits=4, norm=False, heads=3, kv_heads=1, size=10)
         check_linear(device, dtype, 1, norm=True)

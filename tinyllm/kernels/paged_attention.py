@@ -81,28 +81,30 @@ def norm_and_turn(source, gain, angle, size, mask, eps, HEAD: tl.constexpr, NORM
 def one_query_kernel(q, q_gain, k_gain, cos_sin, keys, values, query_starts, context_lens, rows, tables,
                      arrivals, out, sums, q_stride, table_stride, scale, eps,
                      HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD: tl.constexpr, WIDTH: tl.constexpr,
-                     GROUP: tl.constexpr, PAGE: tl.constexpr, TILE: tl.constexpr, SPLITS: tl.constexpr,
-                     LEAST: tl.constexpr, RAW: tl.constexpr, NORM: tl.constexpr, PRECISION: tl.constexpr,
-                     PDL: tl.constexpr):
-    """One program for a request's only query, one key/value head and one part of the context.
+                     GROUP: tl.constexpr, PACK: tl.constexpr, PAGE: tl.constexpr, TILE: tl.constexpr,
+                     SPLITS: tl.constexpr, LEAST: tl.constexpr, RAW: tl.constexpr, NORM: tl.constexpr,
+                     PRECISION: tl.constexpr, PDL: tl.constexpr):
+    """One program for a request's only query, PACK key/value heads and one part of the context.
 
     RAW: q points into the merged projection; queries and the new key are turned here, and the program
     whose part ends the context stores key and value. Whoever finishes last of a request puts the parts
     together.
     """
-    kv_head, part, request = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    first, part, request = tl.program_id(0) * PACK, tl.program_id(1), tl.program_id(2)
     if PDL:
         gdc_launch_dependents()
         gdc_wait()
     token = tl.load(query_starts + request)
     length = tl.load(context_lens + request)
-    share = tl.maximum(tl.cdiv(tl.cdiv(length, SPLITS), TILE) * TILE, LEAST)
+    POSITIONS: tl.constexpr = TILE // PACK
+    share = tl.maximum(tl.cdiv(tl.cdiv(length, SPLITS), POSITIONS) * POSITIONS, LEAST)
     start = part * share
     stop = tl.minimum(start + share, length)
     member, size = tl.arange(0, GROUP)[:, None], tl.arange(0, WIDTH)[None, :]
     group: tl.constexpr = HEADS // KV_HEADS
-    real_q = (member < group) & (size < HEAD)
-    head = kv_head * group + member
+    real_q = (member < PACK * group) & (size < HEAD)
+    head = first * group + member
+    owner = tl.arange(0, TILE) % PACK  # a tile holds the keys of all PACK heads, position by position
     if (start < stop) & (tl.load(query_starts + request + 1) == token + 1):
         source = q + token.to(tl.int64) * q_stride
         table = tables + tl.load(rows + request).to(tl.int64) * table_stride
@@ -110,11 +112,11 @@ def one_query_kernel(q, q_gain, k_gain, cos_sin, keys, values, query_starts, con
             angle = cos_sin + (length - 1).to(tl.int64) * HEAD
             query = norm_and_turn(source + head * HEAD, q_gain, angle, size, real_q, eps, HEAD, NORM)
             if stop == length:
-                one = tl.zeros([1, 1], tl.int32)
-                place = place_of(table, one + (length - 1), one == 0, kv_head, PAGE, KV_HEADS, HEAD)
-                key = norm_and_turn(source + one + (HEADS + kv_head) * HEAD, k_gain, angle, size, size < HEAD, eps,
+                new = first + tl.arange(0, PACK)[:, None]
+                place = place_of(table, length - 1 + 0 * new, new >= 0, new, PAGE, KV_HEADS, HEAD)
+                key = norm_and_turn(source + (HEADS + new) * HEAD, k_gain, angle, size, size < HEAD, eps,
                                     HEAD, NORM)
-                value = tl.load(source + one + (HEADS + KV_HEADS + kv_head) * HEAD + size, mask=size < HEAD, other=0)
+                value = tl.load(source + (HEADS + KV_HEADS + new) * HEAD + size, mask=size < HEAD, other=0)
                 tl.store(keys + place + size, key, mask=size < HEAD)
                 tl.store(values + place + size, value, mask=size < HEAD)
                 tl.debug_barrier()  # the loop below reads them again
@@ -123,15 +125,15 @@ def one_query_kernel(q, q_gain, k_gain, cos_sin, keys, values, query_starts, con
         largest = tl.full([GROUP], float("-inf"), tl.float32)
         total = tl.zeros([GROUP], tl.float32)
         acc = tl.zeros([GROUP, WIDTH], tl.float32)
-        for n in range(start, stop, TILE):
-            position = n + tl.arange(0, TILE)
+        for n in range(start, stop, POSITIONS):
+            position = n + tl.arange(0, TILE) // PACK
             real = position < stop
-            place = place_of(table, position, real, kv_head, PAGE, KV_HEADS, HEAD)
+            place = place_of(table, position, real, first + owner, PAGE, KV_HEADS, HEAD)
             mask = real[:, None] & (size < HEAD)
             key = tl.load(keys + place[:, None] + size, mask=mask, other=0)
             value = tl.load(values + place[:, None] + size, mask=mask, other=0)
             scores = tl.dot(query, key.T, input_precision=PRECISION) * scale
-            scores = tl.where(real[None, :], scores, float("-inf"))
+            scores = tl.where(real[None, :] & (member // group == owner[None, :]), scores, float("-inf"))
             weights, largest, total, acc = online_softmax(scores, largest, total, acc)
             acc = tl.dot(weights.to(value.dtype), value, acc, input_precision=PRECISION)
         put = out + token.to(tl.int64) * (HEADS * HEAD) + head * HEAD + size
@@ -140,10 +142,10 @@ def one_query_kernel(q, q_gain, k_gain, cos_sin, keys, values, query_starts, con
         else:
             line = ((request * SPLITS + part) * HEADS + head) * (HEAD + 1)
             tl.store(sums + line + size, acc / total[:, None], mask=real_q)
-            tl.store(sums + line + HEAD, (largest + tl.log2(total))[:, None], mask=member < group)
+            tl.store(sums + line + HEAD, (largest + tl.log2(total))[:, None], mask=member < PACK * group)
             tl.debug_barrier()
             parts = tl.cdiv(length, share)
-            counter = arrivals + request * KV_HEADS + kv_head
+            counter = arrivals + request * KV_HEADS + first
             if tl.atomic_add(counter, 1, sem="acq_rel") == parts - 1:
                 tl.store(counter, 0)  # as the next layer wants to find it
                 peak = tl.full([GROUP, 1], float("-inf"), tl.float32)
@@ -151,7 +153,7 @@ def one_query_kernel(q, q_gain, k_gain, cos_sin, keys, values, query_starts, con
                 mixed = tl.zeros([GROUP, WIDTH], tl.float32)
                 for i in range(0, parts):
                     piece = sums + ((request * SPLITS + i) * HEADS + head) * (HEAD + 1)
-                    weight = tl.load(piece + HEAD, mask=member < group, other=0, cache_modifier=".cg")
+                    weight = tl.load(piece + HEAD, mask=member < PACK * group, other=0, cache_modifier=".cg")
                     found = tl.load(piece + size, mask=real_q, other=0, cache_modifier=".cg")
                     new = tl.maximum(peak, weight)
                     keep, weight = tl.exp2(peak - new), tl.exp2(weight - new)
@@ -224,19 +226,22 @@ def many_queries_kernel(q, keys, values, query_starts, context_lens, rows, table
 # %% ../../nbs/w09_kernel_paged_attention.ipynb #2d5f656e
 @dataclass(frozen=True)
 class Shape:
-    """How a kernel cuts its work: keys a tile, query rows a program, warps, stages of the load pipeline."""
+    """How a kernel cuts its work: keys a tile, query rows a program, warps, stages of the load pipeline,
+    and for single queries how many key/value heads a program takes."""
 
     tile: int
     rows: int
     warps: int
     stages: int
+    pack: int = 1
 
 
-def one_query_shape(dtype: torch.dtype, splits: int) -> Shape:
+def one_query_shape(dtype: torch.dtype, splits: int, requests: int, kv_heads: int) -> Shape:
     """What was fastest on an H200 for a single query of each request."""
+    pack = 2 if splits == 1 and kv_heads % 2 == 0 and requests * kv_heads >= 1024 else 1
     if dtype == torch.float32:
-        return Shape(16, 16, 4, 2)
-    return Shape(64, 16, 4, 3) if splits > 2 else Shape(128, 16, 4, 2)
+        return Shape(16, 16, 4, 2, pack)
+    return Shape(64, 16, 4, 3) if splits > 2 else Shape(128, 16, 4, 2, pack)
 
 
 def many_queries_shape(dtype: torch.dtype, group: int) -> Shape:
@@ -284,15 +289,15 @@ def attend_one(q, keys, values, pages: Pages, scale: float, out: Tensor, shape: 
     the merged projection, neither normalised nor turned, and key and value are still to be stored."""
     (_, heads, size), (page, kv_heads) = q.shape, keys.shape[1:3]
     requests, splits, pdl = len(pages.context_lens), pages.splits, overlaps(q.device)
-    shape = shape or one_query_shape(q.dtype, splits)
+    shape = shape or one_query_shape(q.dtype, splits, requests, kv_heads)
     norms, eps, cos_sin = raw or (None, 0.0, q)
     sums = out if splits == 1 else torch.empty(requests, splits, heads, size + 1, device=q.device)
-    one_query_kernel[(kv_heads, splits, requests)](
+    one_query_kernel[(kv_heads // shape.pack, splits, requests)](
         q, *(norms or (q, q)), cos_sin, keys, values, pages.query_starts, pages.context_lens, pages.rows,
         pages.tables, out if splits == 1 else pages.arrivals, out, sums, q.stride(0), pages.tables.stride(0),
         scale * LOG2_E, eps, HEADS=heads, KV_HEADS=kv_heads, HEAD=size, WIDTH=triton.next_power_of_2(size),
-        GROUP=max(16, triton.next_power_of_2(heads // kv_heads)), PAGE=page, TILE=shape.tile, SPLITS=splits,
-        LEAST=shape.tile if splits > 2 else 2 * shape.tile, RAW=raw is not None, NORM=norms is not None,
+        GROUP=max(16, triton.next_power_of_2(shape.pack * heads // kv_heads)), PACK=shape.pack, PAGE=page,
+        TILE=shape.tile, SPLITS=splits, LEAST=shape.tile if splits > 2 else 2 * shape.tile, RAW=raw is not None, NORM=norms is not None,
         PRECISION=precision(q.dtype), PDL=pdl, num_warps=shape.warps, num_stages=shape.stages, launch_pdl=pdl)
 
 # %% ../../nbs/w09_kernel_paged_attention.ipynb #c813345c

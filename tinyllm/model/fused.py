@@ -67,7 +67,11 @@ class FusedTransformer:
         new = stream
         for i, (layer, cache) in enumerate(zip(model.layers, caches, strict=True)):
             x = add_rms_norm(new, stream if i else None, layer.input_layernorm.weight, eps)
-            new = layer.self_attn.o_proj(self.attend(layer, layer.self_attn.qkv_proj(x), step, cache))
+            found = self.attend(layer, layer.self_attn.qkv_proj(x), step, cache)
+            if layer is model.layers[-1] and ends is not None and len(ends) < len(stream):
+                rows = (ends.long() - 1).clamp(min=0)  # of the others, only keys and values were needed
+                found, stream, ends = found[rows], stream[rows], None
+            new = layer.self_attn.o_proj(found)
             x = add_rms_norm(new, stream, layer.post_attention_layernorm.weight, eps)
             new = layer.mlp.down_proj(swiglu(layer.mlp.gate_up_proj(x)))
         return add_rms_norm(new, stream, model.norm.weight, eps, ends, out)
