@@ -30,13 +30,13 @@ def tiny_model() -> Transformer:
     return model
 
 
-def play(model, make, special: bool) -> tuple[list[list[int]], int]:
+def play(model, make, wishes: dict) -> tuple[list[list[int]], int]:
     """Tokens of four requests in a cache that is too small for them, and how often somebody gave way."""
     rng, sizes = np.random.default_rng(0), (5, 4, 3, 20)
     scheduler = Scheduler(5, 4, max_num_seqs=3, max_num_batched_tokens=8, max_model_len=20)
     core, requests = EngineCore(scheduler, make(model, *sizes), depth=1), []
     for i in range(4):
-        params = SamplingParams(temperature=(0, 0.8)[i % 2], max_tokens=5, top_k=4 if special and i == 1 else 0)
+        params = SamplingParams(temperature=(0, 0.8)[i % 2], max_tokens=5, **(wishes if i == 1 else {}))
         requests.append(Request(str(i), rng.integers(0, 32, (7, 2, 5, 1)[i]).tolist(), params, seed=i * 7919 + 2**40))
         core.add(requests[-1])
     while any(r.finish_reason is None for r in requests):
@@ -46,8 +46,9 @@ def play(model, make, special: bool) -> tuple[list[list[int]], int]:
 
 if __name__ == "__main__":
     model = tiny_model()
-    for special in (False, True):
-        (found, given_way), (expected, _) = (play(model, make, special) for make in (GraphRunner, Runner))
+    penalised = {"top_k": 9, "min_p": 0.1, "repetition_penalty": 1.3, "logprobs": 2}
+    for wishes in ({}, {"top_k": 4, "top_p": 0.9}, penalised):
+        (found, given_way), (expected, _) = (play(model, make, wishes) for make in (GraphRunner, Runner))
         assert found == expected, (found, expected)
         assert given_way, "nobody was preempted: the cache is not small enough for this test"
         print("same tokens", found)

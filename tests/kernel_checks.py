@@ -174,6 +174,85 @@ def check_sampler(device, dtype, vocab=50, seed=0, temperatures=(0.0, 0.6, 1.3),
     return 0.0
 
 
+def wishes_of(number, vocab):
+    """Top-k, top-p and min-p of so many requests: off, at their ends, alone and together."""
+    some = [(1, 1, 0), (50, 1, 0), (vocab, 0.9, 0), (vocab, 0.1, 0), (vocab, 0.5, 0), (vocab - 1, 1, 0), (20, 0.95, 0),
+            (vocab, 1, 0.1), (50, 0.8, 0.05), (vocab, 0.999, 0), (3, 0.3, 0.5), (vocab, 1, 0)]
+    return [(min(max(k, 1), vocab), p, m) for k, p, m in (some[i % len(some)] for i in range(number))]
+
+
+def rows_of(g, number, vocab, dtype, device):
+    """Logits of several kinds: flat, steep, in steps so that many are equal, with tokens ruled out, all the same."""
+    logits = torch.randn(number, vocab, generator=g)
+    for i in range(number):
+        kind = i % 5
+        logits[i] *= (1, 4, 2, 3, 0)[kind]
+        if kind == 2:
+            logits[i] = logits[i].round()
+        if kind == 3:
+            logits[i, :: 1 + i % 3] = -torch.inf
+            logits[i, : 1 + vocab // 3] = 0.5
+    return logits.to(device, dtype)
+
+
+def check_thresholds(device, dtype, vocab=50, number=12, seed=0):
+    """Survivors are those of the sort, but for tokens where float32's sums may fall on either side of top-p."""
+    from tinyllm.engine.params import SamplingParams
+    from tinyllm.engine.sampling import SamplingInputs, apply_min_p, apply_top_k_top_p, sample
+    from tinyllm.kernels.sampling import gumbel_max
+    from tinyllm.kernels.thresholds import find_cuts
+    g = torch.Generator().manual_seed(seed)
+    logits, wishes = rows_of(g, number, vocab, dtype, device), wishes_of(number, vocab)
+    heat = [(0.7, 1.0, 1.3)[i % 3] for i in range(number)]
+    params = [SamplingParams(temperature=t, top_k=k, top_p=p, min_p=m)
+              for t, (k, p, m) in zip(heat, wishes, strict=True)]
+    seeds, done = list(range(7, 7 + number)), [i % 4 for i in range(number)]
+    inputs = SamplingInputs.from_params(params, seeds, done, vocab, device)
+    scores = logits.float() / inputs.temperature[:, None]
+    filters = torch.stack((inputs.top_k.float(), inputs.top_p, inputs.min_p.log()), 1)
+    rows = torch.arange(number, dtype=torch.int32, device=device)
+    ends = torch.tensor(done, dtype=torch.int32, device=device) + 1
+    cuts, last = find_cuts(logits, rows, inputs.temperature, filters, ends)
+    ids = torch.arange(vocab, device=device)
+    stays = (scores > cuts[:, None]) | ((scores == cuts[:, None]) & (ids <= last[:, None]))
+    stays &= scores > -torch.inf
+    expected = apply_top_k_top_p(apply_min_p(scores, inputs.min_p), inputs.top_k, inputs.top_p) > -torch.inf
+    left = apply_top_k_top_p(apply_min_p(scores, inputs.min_p), inputs.top_k, torch.ones_like(inputs.top_p))
+    order = left.sort(dim=-1, descending=True, stable=True).indices
+    probs = left.double().softmax(-1).gather(1, order)
+    before = torch.zeros_like(probs).scatter_(1, order, probs.cumsum(-1) - probs)
+    wrong = (stays != expected) & ((before - inputs.top_p[:, None]).abs() > 3e-5)
+    assert not wrong.any(), f"vocabulary {vocab}: {wrong.sum(1).tolist()} of {expected.sum(1).tolist()}, {wishes}"
+    assert stays.any(1).all()
+    tokens, out = torch.zeros(number, 9, dtype=torch.int64, device=device), torch.full((number,), -1).to(device)
+    one = torch.ones_like(ends)
+    gumbel_max(logits, rows, inputs.temperature, inputs.seed, one, ends, one, tokens, out, (cuts, last))
+    theirs = sample(logits.float(), inputs)
+    same = out == theirs
+    assert (same | (stays != expected).any(1)).all(), f"vocabulary {vocab}: {out.tolist()}, not {theirs.tolist()}"
+    return 0.0
+
+
+def check_logprobs(device, dtype, vocab=50, number=5, k=6, seed=0):
+    """Log-probabilities, ranks and the likeliest are those of float64; of equals the lower id comes first."""
+    from tinyllm.kernels.thresholds import top_logprobs
+    g = torch.Generator().manual_seed(seed)
+    logits = rows_of(g, number, vocab, dtype, device)
+    chosen = logits.float().softmax(-1).multinomial(1)[:, 0] if vocab < 2**20 else None
+    ids, found, ranks = top_logprobs(logits, chosen, k)
+    wide = logits.double()
+    expected = wide.log_softmax(-1)
+    order = wide.sort(dim=-1, descending=True, stable=True).indices[:, :k]
+    order = order.where(expected.gather(1, order) > -torch.inf, 0)
+    assert ids.tolist() == torch.cat((chosen[:, None], order), 1).tolist()
+    assert ranks.tolist() == (wide >= wide.gather(1, chosen[:, None])).sum(1).tolist()
+    theirs = torch.cat((expected.gather(1, chosen[:, None]), expected.sort(-1, descending=True).values[:, :k]), 1)
+    assert ((found == -torch.inf) == (theirs == -torch.inf)).all()
+    error = (found.double() - theirs).nan_to_num(0).abs().max().item()
+    assert error < 2e-5, f"vocabulary {vocab}: log-probabilities are {error:.2g} off"
+    return error
+
+
 def check_inputs(device, counts=(1, 1, 3, 2), single=False, page=4, padding=3, seed=0):
     """Tokens, positions and slots of a step, new blocks and new rows, as the plain batch has them."""
     from tinyllm.kernels.inputs import NEW, admit, find_tokens
@@ -227,6 +306,10 @@ def tiny(device):
         check_linear(device, dtype, 2, norm=True, gate=True)
         check_linear(device, dtype, 1, norm=False, add=True, bias=True)
         check_sampler(device, dtype)
+    check_thresholds(device, torch.float32)
+    check_thresholds(device, torch.float16, vocab=37, number=4)
+    check_logprobs(device, torch.float32)
+    check_logprobs(device, torch.float16, k=0, number=2)
     check_inputs(device)
     check_inputs(device, counts=(1, 1, 1), single=True)
 

@@ -13,6 +13,7 @@ FORBIDDEN = {"nbdev", "fastcore", "execnb", "tinybook", "matplotlib", "transform
 OPTIONAL = {  # only inside functions: who asks for a plot or a peer has them
     "bench.py": {"matplotlib", "transformers"},
     "serve/load.py": {"matplotlib"},
+    "engine/clock.py": {"matplotlib"},
 }
 MODULES = [p for p in sorted(PACKAGE.rglob("*.py")) if p.name != "_modidx.py"]
 

@@ -2,11 +2,12 @@
 
 # %% auto #0
 __all__ = ['EXAMPLES', 'DEFAULT_MAX_TOKENS', 'BENCH_EXAMPLES', 'OFFLINE_BENCHES', 'SERVE_EXAMPLES', 'UserError', 'Parser',
-           'add_generate', 'json_object', 'add_engine_options', 'add_offline_bench', 'add_serve_bench', 'add_bench',
-           'add_serve', 'read_keys', 'run_serve', 'add_chat', 'fetch', 'run_chat', 'build_parser', 'read_prompt', 'say',
-           'shared_seed', 'read_params', 'load', 'look_up', 'engine_options', 'prompt_for_terminal', 'write',
-           'stream_text', 'run_generate', 'check_outputs', 'two_lengths', 'read_load', 'run_offline_bench',
-           'save_report', 'run_serve_bench', 'run_bench', 'forget_stdout', 'main']
+           'add_generate', 'json_object', 'add_engine_options', 'add_offline_bench', 'add_serve_bench', 'add_reports',
+           'add_kernel_bench', 'add_profile_bench', 'add_bench', 'add_serve', 'read_keys', 'run_serve', 'add_chat',
+           'fetch', 'run_chat', 'build_parser', 'read_prompt', 'say', 'shared_seed', 'read_params', 'load', 'look_up',
+           'engine_options', 'prompt_for_terminal', 'write', 'stream_text', 'likelihoods', 'run_generate',
+           'check_outputs', 'two_lengths', 'read_load', 'run_offline_bench', 'save_report', 'run_serve_bench',
+           'import_clock', 'run_kernel_bench', 'run_profile_bench', 'run_bench', 'forget_stdout', 'main']
 
 # %% ../nbs/w15_command_line.ipynb #36aca405
 import argparse
@@ -74,6 +75,12 @@ def add_generate(commands):
         help="drop tokens less likely than P times the likeliest (default: 0, off)")
     add("--repetition-penalty", type=float, default=1.0, metavar="R",
         help="above 1: what was said before becomes less likely (default: 1, off)")
+    for name, each in (("presence", "once if it was written"), ("frequency", "for each time it was written")):
+        add(f"--{name}-penalty", type=float, default=0.0, metavar="X",
+            help=f"taken off a token's logit {each} (default: 0, off)")
+    add("--bad-words", nargs="+", action="extend", default=[], metavar="TEXT", help="never write these texts")
+    add("--logprobs", type=int, metavar="N",
+        help="at the end, on standard error: how likely each token was, and the N likeliest in its place")
     add("--stop", action="append", default=[], metavar="TEXT",
         help="end before this text; may be given several times")
     add("--min-tokens", type=int, default=0, metavar="N", help="do not end before N tokens (default: 0)")
@@ -124,6 +131,8 @@ BENCH_EXAMPLES = """examples:
   tinyllm bench throughput --num-requests 64 --input-len 100 400 --output-len 100 400 --peer transformers
   tinyllm bench latency --json latency.json --plot latency.svg
   tinyllm bench ttft --model path/to/folder --load-format dummy --dtype bfloat16
+  tinyllm bench kernels --only norm,swiglu
+  tinyllm bench profile --num-requests 32 --plot step.svg
 """
 OFFLINE_BENCHES = {
     "throughput": "many requests at once: output tokens a second",
@@ -189,6 +198,46 @@ def add_serve_bench(kinds):
     add("--quiet", action="store_true", help="no progress bar")
 
 
+def add_reports(parser):
+    """Where the result goes: the same for every benchmark."""
+    parser.add_argument("--json", metavar="FILE",
+                        help='write all figures, with machine, versions, date and command; "-": print them')
+    parser.add_argument("--plot", metavar="FILE", help="draw them (.svg, .png or .pdf; needs matplotlib)")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def add_kernel_bench(kinds):
+    """The options of `tinyllm bench kernels`."""
+    parser = kinds.add_parser(
+        "kernels", help="each kernel beside its limit", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Time each kernel beside its limit: bytes over the bandwidth of a copy, operations over the rate\n"
+                    "of a product, both measured in the same run. Without a CUDA card none of the kernels runs:\n"
+                    "torch's operations, their references, are timed on the processor.",
+        epilog="examples:\n  tinyllm bench kernels --json kernels.json --plot kernels.svg\n"
+               "  tinyllm bench kernels --only top-k,top-p,log-probabilities")
+    add_reports(parser)
+    parser.add_argument("--only", default="", metavar="NAMES", help="kernels whose names have one of these in them, "
+                                                                    "with commas between (default: all)")
+    parser.add_argument("--device", default="auto", metavar="X", help="cpu, cuda (default: auto)")
+
+
+def add_profile_bench(kinds):
+    """The options of `tinyllm bench profile`."""
+    parser = kinds.add_parser(
+        "profile", help="one step's timeline", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Note what host and card do in a few decode steps; without a card, what torch's operations do.\n"
+                    "torch's profiler slows the host, so its spans are longer than without.",
+        epilog="examples:\n  tinyllm bench profile --num-requests 32 --plot step.svg\n"
+               "  tinyllm bench profile --model path/to/folder --load-format dummy --num-requests 256 --json step.json")
+    add_reports(parser)
+    add = parser.add_argument
+    add("--model", default="fable", help="a bundled model or a folder (default: fable)")
+    add("--num-requests", type=int, default=16, metavar="N", help="requests that decode together (default: 16)")
+    add("--input-len", type=int, default=128, metavar="N", help="tokens of each before the steps (default: 128)")
+    add("--steps", type=int, default=3, metavar="N", help="steps to note (default: 3)")
+    add_engine_options(parser)
+
+
 def add_bench(commands):
     """`tinyllm bench`, with a command for each kind of measurement."""
     parser = commands.add_parser("bench", help="measure speed", description="Measure the engine's speed.",
@@ -197,6 +246,8 @@ def add_bench(commands):
     for name in OFFLINE_BENCHES:
         add_offline_bench(kinds, name)
     add_serve_bench(kinds)
+    add_kernel_bench(kinds)
+    add_profile_bench(kinds)
 
 # %% ../nbs/w15_command_line.ipynb #7eb95d32
 SERVE_EXAMPLES = """examples:
@@ -380,7 +431,10 @@ def read_params(args):
             params = SamplingParams(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p,
                                     min_p=args.min_p, seed=seed, max_tokens=args.max_tokens,
                                     ignore_eos=args.ignore_eos, stop=args.stop, min_tokens=args.min_tokens,
-                                    repetition_penalty=args.repetition_penalty)
+                                    repetition_penalty=args.repetition_penalty,
+                                    presence_penalty=args.presence_penalty,
+                                    frequency_penalty=args.frequency_penalty, bad_words=args.bad_words,
+                                    logprobs=args.logprobs)
         except ValueError as error:
             raise UserError(str(error)) from None
     for warning in caught:
@@ -435,7 +489,7 @@ def write(text):
 
 # %% ../nbs/w15_command_line.ipynb #147760e3
 def stream_text(outputs):
-    """Write the text as it grows. Returns (tokens, seconds to the first, seconds to the last, why it ended)."""
+    """Write the text as it grows. Returns (answer, seconds to the first, seconds to the last, why it ended)."""
     start, first, shown = time.perf_counter(), 0.0, 0
     for output in outputs:
         answer, first = output.outputs[0], first or time.perf_counter() - start
@@ -444,9 +498,18 @@ def stream_text(outputs):
     why = {"stop": "at the end of the text", "length": "at --max-tokens"}[answer.finish_reason]
     if isinstance(answer.stop_reason, str):
         why = f"before {answer.stop_reason!r}"
-    return len(answer.token_ids), first, time.perf_counter() - start, why
+    return answer, first, time.perf_counter() - start, why
 
 # %% ../nbs/w15_command_line.ipynb #48d26aa3
+def likelihoods(answer):
+    """A line for each token, if log-probabilities were asked for: its own, its rank, and the likeliest."""
+    for token_id, some in zip(answer.token_ids, answer.logprobs or (), strict=False):
+        others = sorted((one for one in some.values() if one.rank <= len(some)), key=lambda one: one.rank)
+        own = some[token_id]
+        yield (f"{own.decoded_token!r:16} {own.logprob:8.3f}  rank {own.rank:<5} "
+               + "  ".join(f"{one.decoded_token!r} {one.logprob:.3f}" for one in others if one is not own)).rstrip()
+
+
 def run_generate(args):
     """`tinyllm generate`: parameters, prompt, model, text, statistics, in this order."""
     params, prompt = read_params(args), read_prompt(args.prompt)
@@ -462,9 +525,12 @@ def run_generate(args):
     except ValueError as error:
         raise UserError(str(error)) from None
     write(prompt_for_terminal(prompt, sys.stdout))
-    count, first, seconds, ended = stream_text(outputs)
+    answer, first, seconds, ended = stream_text(outputs)
     write("\n")
+    for line in likelihoods(answer):
+        say(line)
     if not args.quiet:
+        count = len(answer.token_ids)
         say(f"tinyllm: {count} tokens in {seconds:.2f} s ({count / seconds:.0f} tokens/s, the first after "
             f"{first * 1000:.0f} ms), ended {ended}, seed {params.seed}")
     return 0
@@ -517,19 +583,19 @@ def run_offline_bench(args):
                                    shlex.join(["tinyllm", *getattr(args, "words", ())]), **engine)
     except (OSError, ValueError, bench.BenchError) as error:
         raise UserError(str(error)) from None
-    save_report(args, report, bench)
+    save_report(args, report, bench.describe, bench.draw)
     return 0
 
 
-def save_report(args, report, bench):
+def save_report(args, report, describe, draw):
     """Print the report, and write and draw it where that was asked for."""
     data = json.dumps(report, indent=1, allow_nan=False) + "\n"
-    write(data if args.json == "-" else bench.describe(report) + "\n")
+    write(data if args.json == "-" else describe(report) + "\n")
     if args.json not in (None, "-"):
         with open(args.json, "w", encoding="utf-8") as file:
             file.write(data)
     if args.plot:
-        bench.draw(report).savefig(args.plot)
+        draw(report).savefig(args.plot)
 
 
 def run_serve_bench(args):
@@ -567,9 +633,74 @@ def run_serve_bench(args):
     return int(any(run["result"]["failed"] for run in runs))
 
 
+def import_clock():
+    """`tinyllm.engine.clock`, or a UserError where Triton is missing."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch comes in
+    if importlib.util.find_spec("triton") is None:
+        raise UserError("this needs triton, which is not installed: pip install triton")
+    from tinyllm.engine import clock
+
+    return clock
+
+
+def run_kernel_bench(args):
+    """`tinyllm bench kernels`."""
+    check_outputs(args)
+    clock = import_clock()
+    from tinyllm import bench
+    from tinyllm.llm import pick_device
+
+    try:
+        device = pick_device(args.device)
+        origin = bench.provenance(device, shlex.join(["tinyllm", *getattr(args, "words", ())]))
+        report = clock.kernel_times(device, (lambda line: None) if args.quiet else say, args.only)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(str(error)) from None
+    if not report["kernels"]:
+        raise UserError(f"--only {args.only} names none of the kernels: leave it out to see them all")
+    save_report(args, {"benchmark": "kernels", **report, "provenance": origin}, clock.describe_kernels, clock.draw_kernels)
+    return 0
+
+
+def run_profile_bench(args):
+    """`tinyllm bench profile`: requests that all decode, and a few steps of them."""
+    check_outputs(args)
+    for name in ("num_requests", "input_len", "steps"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} is {getattr(args, name)} but must be at least 1")
+    clock = import_clock()
+    from tinyllm import bench
+    from tinyllm.llm import LLM, pick_device
+
+    tail, engine = 8, engine_options(args)  # steps before those that are noted
+    longest = args.input_len + args.num_requests + args.steps + 2 * tail
+    try:
+        llm = LLM(args.model, **{"max_model_len": longest, "max_num_seqs": args.num_requests, **engine,
+                                 "skip_tokenizer_init": True})
+        load = bench.make_load(llm.engine.config.vocab_size, args.num_requests, (args.input_len,) * 2, (longest,) * 2)
+        params = replace(SamplingParams(temperature=0.6, seed=0), ignore_eos=True, max_tokens=longest - args.input_len)
+        jobs = [llm.engine.make_job({"prompt_token_ids": prompt}, params) for prompt in load.prompts]
+    except (OSError, ValueError) as error:
+        raise UserError(str(error)) from None
+    llm.engine.start(jobs)
+    while not all(job.requests[0].output_token_ids for job in jobs):
+        llm.core.step()
+    for _ in range(tail // 2):
+        llm.core.step()
+    spans = clock.timeline(llm.core, args.steps)
+    llm.engine.stop(jobs)
+    device = pick_device(engine.get("device", "auto"))
+    report = {"benchmark": "profile", "model": os.path.basename(os.path.normpath(args.model)), "engine": engine,
+              "requests": args.num_requests, "input_len": args.input_len, "steps": args.steps, "spans": spans,
+              "provenance": bench.provenance(device, shlex.join(["tinyllm", *getattr(args, "words", ())]))}
+    save_report(args, report, lambda r: clock.describe_timeline(r["spans"]), lambda r: clock.draw_timeline(r["spans"]))
+    return 0
+
+
 def run_bench(args):
     """`tinyllm bench`: whichever kind of measurement was asked for."""
-    kinds = {name: run_offline_bench for name in OFFLINE_BENCHES} | {"serve": run_serve_bench}
+    kinds = {name: run_offline_bench for name in OFFLINE_BENCHES}
+    kinds |= {"serve": run_serve_bench, "kernels": run_kernel_bench, "profile": run_profile_bench}
     return kinds[args.benchmark](args)
 
 # %% ../nbs/w15_command_line.ipynb #04b9e608

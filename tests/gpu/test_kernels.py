@@ -75,6 +75,20 @@ def test_drawn_tokens_are_those_of_the_torch_sampler(dtype):
         checks.check_sampler("cuda", dtype, vocab, requests=40)
 
 
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=str)
+@pytest.mark.parametrize("vocab", (2, 50, 1023, 4096, 32_000, 128_256, 151_936))
+def test_top_k_and_top_p_leave_the_tokens_that_a_sort_leaves(dtype, vocab):
+    for seed in range(2):
+        checks.check_thresholds("cuda", dtype, vocab, number=36, seed=seed)
+
+
+@pytest.mark.parametrize("vocab", (2, 50, 1023, 4096, 32_000, 128_256, 151_936))
+def test_log_probabilities_and_the_likeliest_agree_with_float64(vocab):
+    worst = max(checks.check_logprobs("cuda", dtype, vocab, 20, min(k, vocab), seed=k)
+                for dtype in (torch.float32, torch.bfloat16) for k in (0, 1, 5, 20))
+    print(f"\nvocabulary {vocab}: {worst:.1e}")
+
+
 def test_step_inputs_are_found():
     checks.check_inputs("cuda")
     checks.check_inputs("cuda", counts=(1,) * 200, single=True)

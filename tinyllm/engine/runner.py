@@ -104,6 +104,8 @@ def send(tensors: list[Tensor]) -> tuple[list[Tensor], torch.cuda.Event | None]:
 class Runner:
     """An executor in this process: the model, its cache, and the state of each row, on one device."""
 
+    draw, logprobs_of = staticmethod(sample), staticmethod(gather_logprobs)
+
     def __init__(self, model: Transformer, num_blocks: int, block_size: int, max_num_seqs: int,
                  max_model_len: int):
         parameter = next(model.parameters())
@@ -125,7 +127,7 @@ class Runner:
         self.apply(plan)
         batch = make_batch(plan, self.prompt_lens, self.tokens.shape[1], self.block_tables, self.block_size)
         hidden = self.forward(batch)
-        tokens, logprobs = self.pick(plan, batch, hidden)
+        tokens, logprobs = self.pick(plan, batch, lambda: self.logits(hidden.index_select(0, batch.sampled_tokens)))
         self.tokens.view(-1).index_copy_(0, batch.sampled_places, tokens)
         scored = score_prompts(self, plan, hidden)
         self.results.append(([i for i, _ in scored], *send([tokens, *logprobs, *(t for _, s in scored for t in s)])))
@@ -153,21 +155,24 @@ class Runner:
             place = rows * self.block_tables.shape[1] + columns
             self.block_tables.view(-1).index_copy_(0, place, blocks.int())
 
-    def pick(self, plan: Plan, batch: Batch, hidden: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The next token of each row that samples, [B'] int64, and its log-probabilities, if anybody asks."""
+    def pick(self, plan: Plan, batch: Batch, make_logits: Callable[[], Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The next token of each row that samples, [B'] int64, and its log-probabilities, if anybody asks.
+
+        make_logits gives [B', V] float32, and is called only if there are such rows.
+        """
         if not len(batch.sampled_rows):
             return batch.sampled_rows, ()
         rows = plan.rows[plan.samples]
-        logits = self.logits(hidden.index_select(0, batch.sampled_tokens))
+        logits = make_logits()
         if plan.masks is not None:
             logits = allow_only(logits, np.flatnonzero(np.isin(rows, plan.masks[0])), plan.masks[1])
         lens = batch.sampled_places - batch.sampled_rows * self.tokens.shape[1]
         texts = self.tokens[:, : batch.inputs.max_context_len]
-        tokens = sample(logits, self.sampling.select(rows, batch.sampled_rows, batch.output_indices, texts, lens))
+        tokens = self.draw(logits, self.sampling.select(rows, batch.sampled_rows, batch.output_indices, texts, lens))
         asked = self.num_logprobs[0, rows]
         if asked.max() == NONE:
             return tokens, ()
-        return tokens, gather_logprobs(logits, tokens, -1 if (asked == -1).any() else int(asked.max()))
+        return tokens, self.logprobs_of(logits, tokens, -1 if (asked == -1).any() else int(asked.max()))
 
     def collect(self) -> StepResult:
         """What the oldest step not collected yet has brought; waits until it is there."""

@@ -27,8 +27,8 @@ def noise_of(words, EXACT: tl.constexpr):
 
 # %% ../../nbs/w10_kernel_sampling.ipynb #b4fd2bf1
 @triton.jit
-def gumbel_max_kernel(logits, rows, temperatures, seeds, prompt_lens, ends, best, best_id, vocab, stride,
-                      EXACT: tl.constexpr, PDL: tl.constexpr, BLOCK: tl.constexpr):
+def gumbel_max_kernel(logits, rows, temperatures, seeds, prompt_lens, ends, cuts, last_ids, best, best_id, vocab,
+                      stride, FILTER: tl.constexpr, EXACT: tl.constexpr, PDL: tl.constexpr, BLOCK: tl.constexpr):
     """One program for BLOCK logits of a request: the largest, noise included, and which it is."""
     chunk, request = tl.program_id(0), tl.program_id(1)
     if PDL:
@@ -42,12 +42,19 @@ def gumbel_max_kernel(logits, rows, temperatures, seeds, prompt_lens, ends, best
         scores = tl.load(logits + request.to(tl.int64) * stride + ids, mask=ids < vocab, other=float("-inf"))
         scores = scores.to(tl.float32)
         if heat > 0:
-            counter = chunk * (BLOCK // 4) + tl.arange(0, BLOCK // 4)
-            zero = tl.zeros([BLOCK // 4], tl.int32)
-            index = zero + (end - tl.load(prompt_lens + row))
-            a, b, c, d = tl.philox(tl.load(seeds + row), counter, index, zero, zero)
-            words = tl.join(tl.join(a, c), tl.join(b, d)).reshape(BLOCK)  # back in the order of ids
-            scores = tl.div_rn(scores, tl.full([BLOCK], 1.0, tl.float32) * heat) + noise_of(words, EXACT)
+            scores, some = tl.div_rn(scores, tl.full([BLOCK], 1.0, tl.float32) * heat), True
+            if FILTER:
+                cut = tl.load(cuts + request)
+                stays = (scores > cut) | ((scores == cut) & (ids <= tl.load(last_ids + request)))
+                scores = tl.where(stays, scores, float("-inf"))
+                some = tl.max(scores, 0) > float("-inf")
+            if some:  # who is out needs no noise
+                counter = chunk * (BLOCK // 4) + tl.arange(0, BLOCK // 4)
+                zero = tl.zeros([BLOCK // 4], tl.int32)
+                index = zero + (end - tl.load(prompt_lens + row))
+                a, b, c, d = tl.philox(tl.load(seeds + row), counter, index, zero, zero)
+                words = tl.join(tl.join(a, c), tl.join(b, d)).reshape(BLOCK)  # back in the order of ids
+                scores += noise_of(words, EXACT)
         top, place = tl.max(scores, 0, return_indices=True, return_indices_tie_break_left=True)
         at = request * tl.num_programs(0) + chunk
         tl.store(best + at, top)
@@ -73,13 +80,14 @@ def best_of_chunks_kernel(best, best_id, rows, ends, samples, tokens, out, chunk
 
 # %% ../../nbs/w10_kernel_sampling.ipynb #396d8f56
 def gumbel_max(logits: Tensor, rows: Tensor, temperatures: Tensor, seeds: Tensor, prompt_lens: Tensor,
-               ends: Tensor, samples: Tensor, tokens: Tensor, out: Tensor) -> None:
+               ends: Tensor, samples: Tensor, tokens: Tensor, out: Tensor,
+               cuts: tuple[Tensor, Tensor] | None = None) -> None:
     """Draw the next token of each request from softmax(logits / temperature), or the likeliest at 0.
 
     logits: [B, V]; rows, ends, samples: [B] int32, whose request, how many tokens it has (0: padding),
     whether its next token is due; temperatures, seeds (int64), prompt_lens: [rows]; tokens: [rows, places],
     where due tokens are written at place `end`; out: [B] int64. The noise is that of
-    `engine.sampling`, so the tokens are too.
+    `engine.sampling`, so the tokens are too. cuts: which scores stay, from `thresholds.find_cuts`; None: all.
     """
     (requests, vocab), block = logits.shape, 2048
     pdl, exact = overlaps(logits.device), logits.is_cuda
@@ -87,8 +95,8 @@ def gumbel_max(logits: Tensor, rows: Tensor, temperatures: Tensor, seeds: Tensor
     best = torch.empty(requests, chunks, device=logits.device)
     best_id = torch.empty(requests, chunks, dtype=torch.int32, device=logits.device)
     gumbel_max_kernel[(chunks, requests)](
-        logits, rows, temperatures, seeds, prompt_lens, ends, best, best_id, vocab, logits.stride(0),
-        EXACT=exact, PDL=pdl, BLOCK=block, num_warps=4, launch_pdl=pdl)
+        logits, rows, temperatures, seeds, prompt_lens, ends, *(cuts or (best, best_id)), best, best_id, vocab,
+        logits.stride(0), FILTER=cuts is not None, EXACT=exact, PDL=pdl, BLOCK=block, num_warps=4, launch_pdl=pdl)
     best_of_chunks_kernel[(requests,)](
         best, best_id, rows, ends, samples, tokens, out, chunks, tokens.shape[1], PDL=pdl,
         BLOCK=triton.next_power_of_2(chunks), num_warps=1, launch_pdl=pdl)
