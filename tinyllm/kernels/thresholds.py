@@ -5,7 +5,7 @@ __all__ = ['key_of', 'number_of', 'just_below', 'load_row', 'highest', 'weigh', 
            'above_and_ties', 'nth_tie', 'find_cuts_kernel', 'sizes_for', 'find_cuts', 'top_logprobs_kernel',
            'top_logprobs']
 
-# %% ../../nbs/w30_kernel_thresholds.ipynb #ef50ab8e
+# %% ../../nbs/w30_kernel_thresholds.ipynb #bd4f6ed7
 import torch
 import triton
 import triton.language as tl
@@ -14,7 +14,7 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from .norm import overlaps
 
-# %% ../../nbs/w30_kernel_thresholds.ipynb #f2194941
+# %% ../../nbs/w30_kernel_thresholds.ipynb #2ed54763
 @triton.jit
 def key_of(numbers):
     """A whole number for each float, in the order of the floats."""
@@ -33,7 +33,7 @@ def just_below(number):
     """The largest float that is smaller."""
     return number_of(key_of(number) - tl.where(number == 0, 2, 1))  # one below 0 would be -0
 
-# %% ../../nbs/w30_kernel_thresholds.ipynb #f37226a6
+# %% ../../nbs/w30_kernel_thresholds.ipynb #286b4435
 @triton.jit
 def load_row(source, ids, vocab):
     """Logits; -inf behind the last."""
@@ -48,7 +48,7 @@ def highest(source, vocab, BLOCK: tl.constexpr):
         best = tl.maximum(best, load_row(source, start + tl.arange(0, BLOCK), vocab))
     return tl.max(best, 0)
 
-# %% ../../nbs/w30_kernel_thresholds.ipynb #c0e7df7e
+# %% ../../nbs/w30_kernel_thresholds.ipynb #31da8675
 @triton.jit
 def weigh(x, pivots, top, scale, BY_MASS: tl.constexpr):
     """[P, BLOCK]: what each logit weighs, in the lines of those pivots that it is above."""
@@ -82,7 +82,7 @@ def bracket(source, vocab, floor, top, scale, target, BY_MASS: tl.constexpr,
     high = tl.min(tl.where(above < target, pivots, float("inf")), 0)
     return low, high, tl.max(tl.where(above < target, above, 0.0), 0), target
 
-# %% ../../nbs/w30_kernel_thresholds.ipynb #ad80cdfd
+# %% ../../nbs/w30_kernel_thresholds.ipynb #91bbe57d
 @triton.jit
 def collect(source, pool, pool_ids, vocab, low, high, IDS: tl.constexpr, BLOCK: tl.constexpr):
     """Write the logits above low and up to high to `pool`: how many, the smallest and the largest."""
@@ -117,7 +117,7 @@ def narrow(pool, count, low, high, base, top, scale, target, BY_MASS: tl.constex
         high = tl.min(tl.where(above < target, keys, high), 0)
     return number_of(high.to(tl.int32))
 
-# %% ../../nbs/w30_kernel_thresholds.ipynb #5ec4ae91
+# %% ../../nbs/w30_kernel_thresholds.ipynb #11e1690e
 @triton.jit
 def above_and_ties(pool, count, cut, top, scale, BY_MASS: tl.constexpr, BLOCK: tl.constexpr):
     """What the collected logits above the cut weigh, and how many there are at it."""
@@ -140,7 +140,7 @@ def nth_tie(source, vocab, cut, number, BLOCK: tl.constexpr):
         seen += tl.sum(tie, 0)
     return tl.sum(found, 0)
 
-# %% ../../nbs/w30_kernel_thresholds.ipynb #01aa61d2
+# %% ../../nbs/w30_kernel_thresholds.ipynb #2f84b06c
 @triton.jit
 def find_cuts_kernel(logits, rows, temperatures, filters, ends, pool, cuts, last_ids, vocab, stride,
                      PDL: tl.constexpr, SAMPLE: tl.constexpr, PIVOTS: tl.constexpr, BLOCK: tl.constexpr,
@@ -186,7 +186,7 @@ def find_cuts_kernel(logits, rows, temperatures, filters, ends, pool, cuts, last
     tl.store(cuts + request, cut)
     tl.store(last_ids + request, last)
 
-# %% ../../nbs/w30_kernel_thresholds.ipynb #c44c91c9
+# %% ../../nbs/w30_kernel_thresholds.ipynb #7c0f7df0
 def sizes_for(rows: int, vocab: int) -> dict:
     """Of a program that walks along one of so many rows: what was fastest on an H200, and no larger than the row."""
     sizes = {"SAMPLE": 1024, "BLOCK": 1024, "WIDE": 4096 if rows <= 132 else 1024}  # 132 cores: one row each
@@ -210,7 +210,7 @@ def find_cuts(logits: Tensor, rows: Tensor, temperatures: Tensor, filters: Tenso
                                   logits.stride(0), PDL=pdl, launch_pdl=pdl, **sizes_for(requests, vocab))
     return cuts, last_ids
 
-# %% ../../nbs/w30_kernel_thresholds.ipynb #a3888940
+# %% ../../nbs/w30_kernel_thresholds.ipynb #699eadd8
 @triton.jit
 def top_logprobs_kernel(logits, token_ids, pool, pool_ids, packed, out_ids, out_logprobs, ranks, vocab, stride, num,
                         PDL: tl.constexpr, KEEP: tl.constexpr, SAMPLE: tl.constexpr, PIVOTS: tl.constexpr,
@@ -257,7 +257,7 @@ def top_logprobs_kernel(logits, token_ids, pool, pool_ids, packed, out_ids, out_
         tl.store(out_ids + at + 1 + place, tl.where(found, 2147483647 - (best & 0xFFFFFFFF), 0), mask=place < num)
         tl.store(out_logprobs + at + 1 + place, best_x - top - log_mass, mask=place < num)
 
-# %% ../../nbs/w30_kernel_thresholds.ipynb #d62a40cc
+# %% ../../nbs/w30_kernel_thresholds.ipynb #464cf3b0
 def top_logprobs(logits: Tensor, token_ids: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     """How likely each line's token was, and who the k likeliest were. logits [n, V], token_ids [n] int64.
 
