@@ -280,3 +280,52 @@ def test_every_option_of_the_engine_can_be_given():
         words += [option] if value is True else [option, json.dumps(value) if kind == "dict" else str(value)]
     args = vars(build_parser().parse_args(["bench", "latency", *words]))
     assert {name: args[name] for name in wanted} == wanted
+
+
+# ---- kernels, and a step's timeline ----
+
+
+def test_on_a_processor_torch_s_operations_are_timed_beside_their_limit_and_it_is_said(monkeypatch, tmp_path):
+    clock = pytest.importorskip("tinyllm.engine.clock")
+    chip = replace(CHIP, source="measured on CPU, made up")
+    monkeypatch.setattr(clock, "measure_ceilings", lambda device, dtypes: chip)
+
+    def few(draw):
+        x = draw(4, 8)
+        yield clock.Case("swiglu", "4 tokens", "torch", lambda: x + 1, 1e6)
+        yield clock.Case("norm", "4 tokens", "torch", lambda: x + 1, 0.0, 1e8)
+
+    monkeypatch.setattr(clock, "cpu_cases", few)
+    words = ["bench", "kernels", "--device", "cpu", "--json", tmp_path / "k.json", "--plot", tmp_path / "k.svg"]
+    done = tinyllm(*words)
+    assert done.returncode == 0 and b"none of our kernels ran" in done.stdout and b"swiglu" in done.stderr
+    report = json.loads((tmp_path / "k.json").read_text())
+    assert [row["limit_seconds"] for row in report["kernels"]] == [1e6 / CHIP.bandwidth, 1e8 / CHIP.rates["float32"]]
+    assert report["provenance"]["command"].startswith("tinyllm bench kernels --device cpu")
+    assert (tmp_path / "k.svg").read_text().lstrip().startswith("<?xml")
+    done = tinyllm(*words, "--quiet", "--only", "norm")
+    assert done.stderr == b"" and b"norm" in done.stdout and b"swiglu" not in done.stdout
+    assert "--only attention" in refused(*words, "--quiet", "--only", "attention")
+
+
+def test_what_a_processor_is_asked_has_bytes_and_runs():
+    clock = pytest.importorskip("tinyllm.engine.clock")
+    cases = list(clock.cpu_cases(lambda *shape: torch.zeros(shape)))
+    assert {case.who for case in cases} == {"torch", "library"} and all(case.num_bytes > 0 for case in cases)
+    for kernel in ("add and norm", "swiglu", "norm, rope, write", "log-probabilities", "down"):
+        next(case for case in cases if case.kernel == kernel).run()
+
+
+def test_a_step_s_timeline_shows_the_four_parts_of_the_host_and_torch_s_operations(model, tmp_path):
+    pytest.importorskip("triton")
+    words = ["bench", "profile", "--model", model, "--load-format", "dummy", "--num-requests", "2", "--input-len", "5",
+             "--steps", "2", "--device", "cpu", "--quiet"]  # fmt: skip
+    done = tinyllm(*words, "--json", tmp_path / "p.json", "--plot", tmp_path / "p.svg")
+    assert done.returncode == 0 and b"submit" in done.stdout, done.stderr
+    spans = json.loads((tmp_path / "p.json").read_text())["spans"]
+    names = [name for name, _, _ in spans["host"]]
+    assert sorted(names) == sorted(2 * ["schedule", "submit", "collect", "update"])
+    parts = [(start, start + length) for _, start, length in spans["host"]]
+    assert spans["operations"] and all(any(a <= start <= b for a, b in parts) for _, start, _ in spans["operations"])
+    assert (tmp_path / "p.svg").read_text().lstrip().startswith("<?xml")
+    assert "--steps is 0" in refused(*words, "--steps", "0")

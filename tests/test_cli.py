@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -167,6 +168,28 @@ def test_a_stop_text_ends_the_text_before_it_and_penalties_change_it(model):
     assert tinyllm(*words, "--max-num-batched-tokens", "2", "--block-size", "2").stdout.decode() == whole + "\n"
 
 
+def test_presence_and_frequency_penalties_and_bad_words_reach_the_text(model):
+    words = ["generate", "Once upon a time", "--temperature", "0", "--max-tokens", "30", "--quiet", "--model", model]
+    whole = tinyllm(*words).stdout.decode()
+    for name in ("presence", "frequency"):
+        assert tinyllm(*words, f"--{name}-penalty", "2").stdout.decode() != whole
+    assert tinyllm(*words, "--bad-words", *whole.split()).stdout.decode() != whole
+
+
+def test_log_probabilities_are_a_line_for_each_token_on_standard_error(model):
+    words = ["generate", "Once upon a time", "--max-tokens", "4", "--seed", "1", "--quiet", "--model", model]
+    plain, done = tinyllm(*words), tinyllm(*words, "--logprobs", "2")
+    assert done.stdout == plain.stdout
+    lines = done.stderr.decode().splitlines()
+    assert len(lines) == 4 and all("rank" in line for line in lines)
+    for line in lines:
+        own, rank, *others = map(float, re.findall(r"-\d+\.\d{3}|(?<=rank )\d+", line))
+        assert len(others) == (1 if rank <= 2 else 2)
+        assert all(other <= own if rank == 1 else other >= own for other in others)
+    alone = tinyllm(*words, "--logprobs", "0").stderr.decode().splitlines()
+    assert [line.split("rank")[0] for line in alone] == [line.split("rank")[0] for line in lines]
+
+
 def test_the_prompt_can_come_from_standard_input(model):
     words = ["--model", model, "--max-tokens", "8", "--temperature", "0", "--quiet"]
     expected = tinyllm("generate", "Once upon a time", *words).stdout
@@ -251,6 +274,9 @@ def test_an_old_locale_gets_question_marks_instead_of_a_traceback():
         ("--max-tokens", "0", "max_tokens is 0"),
         ("--max-tokens", "many", "--max-tokens"),
         ("--seed", "x", "--seed"),
+        ("--presence-penalty", "3", "presence_penalty is 3.0"),
+        ("--frequency-penalty", "-9", "frequency_penalty is -9.0"),
+        ("--logprobs", "30", "logprobs is 30"),
         ("--seed", str(2**64), "seed is"),
         ("--colour", "red", "--colour"),
         ("--max-tokens", "5000", "context of 128"),
