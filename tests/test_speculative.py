@@ -76,6 +76,19 @@ def test_greedy_and_seeded_requests_get_the_very_tokens_of_no_speculation(plain,
         assert llm.core.scheduler.num_preemptions > 0
 
 
+def test_a_draft_with_the_targets_noise_is_right_more_often_and_changes_no_token(monkeypatch):
+    def seeded():
+        llm = LLM("fable", speculative_config=DRAFT, max_num_seqs=8, max_model_len=128)
+        params = [SamplingParams(temperature=1.0, seed=seed, max_tokens=40, ignore_eos=True) for seed in range(8)]
+        tokens = [o.outputs[0].token_ids for o in llm.generate(["Once upon a time"] * 8, params, use_tqdm=False)]
+        return tokens, llm.core.scheduler.speculator.gauge.acceptance_rate
+
+    tokens, rate = seeded()
+    monkeypatch.setattr(SpeculativeRunner, "draw", lambda self, logits, *rest: logits.argmax(-1))
+    same, likeliest = seeded()
+    assert same == tokens and rate > 1.2 * likeliest
+
+
 def tiny(vocab, seed, layers=1):
     config = ModelConfig(vocab_size=vocab, hidden_size=16, intermediate_size=24, num_hidden_layers=layers, head_dim=8,
                          num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=32)  # fmt: skip

@@ -49,7 +49,7 @@ class Lines:
 
 # %% ../../nbs/w19_speculative_runner.ipynb #f431db50
 class DraftModel:
-    """A small model that guesses: K tokens for each row, greedily, or drawn where the runner says so."""
+    """A small model that guesses: K tokens for each row; the runner says how to choose them."""
 
     def __init__(self, model: Transformer, num_blocks: int, block_size: int):
         weight = next(model.parameters())
@@ -159,7 +159,7 @@ class SpeculativeRunner(Runner):
         for j in range(self.k):
             here = (position + j).clamp(max=limit)
             logits = self.draft.step(token, here, tables, min(longest + j, limit + 1))
-            if self.draws[host_rows].any():
+            if self.sampling.stochastic[host_rows].any():
                 token = self.draw(logits, host_rows, rows, index + j, here + 1, draws, j)
             else:
                 token = logits.argmax(-1)
@@ -168,15 +168,22 @@ class SpeculativeRunner(Runner):
         return torch.stack(drafts, 1)
 
     def draw(self, logits: Tensor, host_rows, rows: Tensor, index: Tensor, lens: Tensor, draws: Tensor, j: int) -> Tensor:
-        """A guess for each row: drawn from what the request's parameters make of the draft's logits, or the likeliest."""
+        """A guess for each row: drawn from what the request's parameters make of the draft's logits, or the likeliest.
+
+        A guess that is to be judged by the ratio has noise of its own. One that must be what the target draws
+        has the target's noise: where both distributions are alike, it then picks the same token.
+        """
         inputs = self.sampling.select(host_rows, rows, index, self.tokens, lens)
         filtered = filter_logits(logits, inputs)
-        if self.drawn_from is None:
-            shape = len(self.draws), self.k, logits.shape[-1]
-            self.drawn_from = torch.zeros(shape, dtype=torch.float32, device=self.device)
-        self.drawn_from[rows, j] = filtered.softmax(-1)
-        noise = gumbel_noise(inputs.seed, index, Purpose.DRAFT, logits.shape[-1])
-        return (filtered + noise.masked_fill_(~draws[:, None], 0)).argmax(-1)
+        noise = gumbel_noise(inputs.seed, index, Purpose.TARGET, logits.shape[-1])
+        if self.draws[host_rows].any():
+            if self.drawn_from is None:
+                shape = len(self.draws), self.k, logits.shape[-1]
+                self.drawn_from = torch.zeros(shape, dtype=torch.float32, device=self.device)
+            self.drawn_from[rows, j] = filtered.softmax(-1)
+            own = gumbel_noise(inputs.seed, index, Purpose.DRAFT, logits.shape[-1])
+            noise = torch.where(draws[:, None], own, noise)
+        return (filtered + noise.masked_fill_(inputs.greedy[:, None], 0)).argmax(-1)
 
     def collect(self) -> StepResult:
         """What the oldest step not collected yet has brought; waits until it is there."""
