@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,13 +17,17 @@ torch = pytest.importorskip("torch")
 from tinyllm.llm import LLM
 from tinyllm.engine.params import SamplingParams
 from tinyllm.engine.scheduler import Scheduler
-from tinyllm.engine.core import Request
+from tinyllm.engine.core import EngineCore, Request
+from tinyllm.engine.speculative import SpeculativeConfig, Speculator
+from tinyllm.engine.speculative_runner import SpeculativeRunner
 from tinyllm.model.attention import AttentionInputs
+from tinyllm.model.backends import PagedAttention
+from tinyllm.model.tokenizer import load_tokenizer
 from tinyllm.model.transformer import ModelConfig, Transformer
-from tinyllm.model.weights import load_model, save_model
+from tinyllm.model.weights import load_model, resolve, save_model
 from tinyllm.parallel.executors import EngineDeadError
-from tinyllm.parallel.pipeline import deal_layers
-from tinyllm.parallel.tensor import run_ranks, shard, share_config
+from tinyllm.parallel.pipeline import Line, PipelineRunner, deal_layers
+from tinyllm.parallel.tensor import run_ranks, shard, share_config, step_traffic
 
 # a pool that is too small for all, a budget that cuts prompts, prompts that share a beginning
 TIGHT = {"max_num_seqs": 6, "max_model_len": 128, "num_gpu_blocks_override": 24, "max_num_batched_tokens": 20,
@@ -59,22 +64,38 @@ def gone(pids, within=5.0):
     return False
 
 
-@pytest.mark.parametrize("tp, pp", [(2, 1), (1, 2), (2, 2)])
-def test_several_ranks_say_what_one_process_says(alone, tp, pp):
-    llm = LLM("fable", tensor_parallel_size=tp, pipeline_parallel_size=pp, **TIGHT)
+def spread(**options):
+    """An engine of several processes, what says that it has ended, and its check that nothing is left of it."""
+    llm = LLM("fable", **options, **TIGHT)
     workers, folder = llm.core.executor.workers, Path(llm.core.executor.folder.name)
-    assert len(workers) == tp * pp and folder.exists()
+    assert folder.exists()
+    return llm, workers, lambda: gone([w.pid for w in workers]) and not folder.exists()
+
+
+def check(llm, alone):
+    """The tokens of one process, with preemption and a prefix cache on the way, and every block back."""
     assert answers(llm) == alone
     assert llm.core.scheduler.num_preemptions > 0 and llm.core.scheduler.home.cache.hits > 0
     pool = llm.core.scheduler.home.pool
     assert len(pool.idle) == pool.num_blocks
+
+
+# A launch takes seconds, what is checked with it hardly any: so each launch has several checks.
+
+
+def test_four_ranks_say_what_one_process_says_and_leave_nothing_behind(alone):
+    llm, workers, ended = spread(tensor_parallel_size=2, pipeline_parallel_size=2)
+    assert len(workers) == 4
+    check(llm, alone)
     del llm
-    assert gone([w.pid for w in workers]) and not folder.exists()
+    assert ended()
 
 
-def test_a_rank_that_dies_ends_every_request_with_the_reason():
-    llm = LLM("fable", tensor_parallel_size=2, max_num_seqs=2, max_model_len=64)
-    workers, folder = llm.core.executor.workers, Path(llm.core.executor.folder.name)
+def test_ranks_guess_ahead_and_one_that_dies_ends_every_request_with_the_reason(alone):
+    draft = {"model": "fable-draft", "num_speculative_tokens": 3}
+    llm, workers, ended = spread(tensor_parallel_size=2, speculative_config=draft)
+    check(llm, alone)
+    assert llm.core.scheduler.speculator.gauge.accepted.sum() > 0
     stream = llm.stream("Once upon a time", SamplingParams(max_tokens=50, ignore_eos=True))
     next(stream)
     os.kill(workers[1].pid, signal.SIGKILL)
@@ -83,18 +104,83 @@ def test_a_rank_that_dies_ends_every_request_with_the_reason():
             pass
     with pytest.raises(EngineDeadError, match="make a new one"):
         llm.generate("Again", use_tqdm=False)
-    assert gone([w.pid for w in workers]) and not folder.exists()
+    assert ended()
 
 
-def test_a_rank_that_hangs_ends_the_engine_in_bounded_time():
-    llm = LLM("fable", pipeline_parallel_size=2, max_num_seqs=2, max_model_len=64)
-    executor = llm.core.executor
-    object.__setattr__(executor.d, "timeout", 1.0)
-    os.kill(executor.workers[0].pid, signal.SIGSTOP)
+def test_stages_say_the_same_and_one_that_hangs_ends_the_engine_in_bounded_time(alone):
+    llm, workers, ended = spread(pipeline_parallel_size=2)
+    check(llm, alone)
+    object.__setattr__(llm.core.executor.d, "timeout", 1.0)
+    os.kill(workers[0].pid, signal.SIGSTOP)
     begun = time.monotonic()
     with pytest.raises(EngineDeadError, match="no rank has answered for 1 s"):
         llm.generate("Once upon a time", SamplingParams(max_tokens=5), use_tqdm=False)
-    assert time.monotonic() - begun < 20 and gone([w.pid for w in executor.workers])
+    assert time.monotonic() - begun < 20 and ended()
+
+
+def threads(size, params, config=None):
+    """Ranks as threads, each with an engine of its own, as under a launcher: tokens, traffic and plans of each."""
+
+    def work(group):
+        model = load_model("fable", "auto", "cpu", PagedAttention(), lambda empty: shard(empty, group))
+        sizes, line, plans = (200, 4, 6, 128), Line([0], 0, 0), []
+        speculator = config and Speculator(SpeculativeConfig.from_dict(config))
+        if config is None:
+            runner = PipelineRunner(model, line, *sizes)
+        else:
+            draft = load_model(config["model"], "auto", "cpu", PagedAttention()) if "model" in config else None
+            runner = SpeculativeRunner(model, *sizes, speculator.k, draft)
+        submit = runner.submit
+        runner.submit = lambda plan: (plans.append(plan), submit(plan))
+        core = EngineCore(Scheduler(200, 4, max_num_seqs=6, max_num_batched_tokens=20, max_model_len=128,
+                                    speculator=speculator), runner)  # fmt: skip
+        requests = [Request(str(i), tokenizer.encode(text), p, p.seed or 0)
+                    for i, (text, p) in enumerate(zip(PROMPTS, params, strict=True))]  # fmt: skip
+        for request in requests:
+            core.add(request)
+        while any(r.finish_reason is None for r in requests):
+            core.step()
+        return [r.output_token_ids for r in requests], getattr(group, "traffic", None), plans
+
+    tokenizer = load_tokenizer(resolve("fable"))
+    return run_ranks(size, work)
+
+
+NO_SIBLINGS = [replace(p, n=1, ignore_eos=True) for p in PARAMS]
+PLAIN = [replace(p, top_k=0, top_p=1.0, min_p=0.0) for p in NO_SIBLINGS]
+
+
+@pytest.fixture(scope="module")
+def one_rank():
+    return {"mixed": threads(1, NO_SIBLINGS)[0][0], "plain": threads(1, PLAIN)[0][0]}
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_ranks_sample_without_all_logits_and_draw_the_same(one_rank, size):
+    config = load_model("fable").config
+    for tokens, traffic, plans in threads(size, PLAIN):
+        assert tokens == one_rank["plain"]
+        steps = [step_traffic(config, int(p.counts.sum()), int(p.samples.sum()), size, 4, apart=True) for p in plans]
+        silent = sum(not p.samples.any() for p in plans)  # nobody samples: nothing is said
+        assert traffic.bytes == sum(step.bytes for step in steps)
+        assert traffic.calls == sum(step.calls for step in steps) - silent
+    for tokens, _, _ in threads(size, NO_SIBLINGS):  # some rows want top-k, top-p or min-p
+        assert tokens == one_rank["mixed"]
+
+
+@pytest.mark.parametrize("config", [{"method": "ngram", "prompt_lookup_min": 1}, {"model": "fable-draft"}],
+                         ids=["ngram", "draft"])  # fmt: skip
+def test_ranks_make_the_same_guesses_and_judge_them_alike(one_rank, config):
+    (tokens, _, plans), *others = threads(2, NO_SIBLINGS, config)
+    assert tokens == one_rank["mixed"] and any(plan.drafts is not None for plan in plans)
+    for other, _, theirs in others:
+        assert other == tokens
+        assert [np.array(plan.drafts).tolist() for plan in theirs] == [np.array(plan.drafts).tolist() for plan in plans]
+
+
+def test_guesses_in_a_pipeline_are_refused():
+    with pytest.raises(ValueError, match="pipeline_parallel_size above 1"):
+        LLM("fable", pipeline_parallel_size=2, speculative_config={"method": "ngram"})
 
 
 PROGRAM = """

@@ -202,9 +202,9 @@ class EngineArgs:
         if not 0 < self.gpu_memory_utilization <= 1:
             raise ValueError(f"gpu_memory_utilization is {self.gpu_memory_utilization} but must be above 0 "
                              "and at most 1: it is the share of the memory that the engine may use")
-        if self.speculative_config is not None and self.tensor_parallel_size * self.pipeline_parallel_size > 1:
-            raise ValueError("speculative_config is given together with tensor_parallel_size or "
-                             "pipeline_parallel_size above 1, which do not work together yet: leave one out")
+        if self.speculative_config is not None and self.pipeline_parallel_size > 1:
+            raise ValueError("speculative_config is given together with pipeline_parallel_size above 1, which do not "
+                             "work together yet: leave one out, or use tensor_parallel_size")
         if self.distributed_executor_backend not in (None, "mp", "ray"):
             raise ValueError(f"distributed_executor_backend is {self.distributed_executor_backend!r} but must be "
                              "'mp' or 'ray'")
@@ -259,7 +259,8 @@ def build_core(args: EngineArgs, model: Transformer, max_model_len: int) -> Engi
         blocks = blocks_that_fit(memory, model.config, args.block_size, weight.dtype, most)
     sizes = blocks, args.block_size, args.max_num_seqs, max_model_len
     if args.speculative_config is not None:
-        speculator, draft = build_speculator(args, model)
+        speculator, draft = build_speculator(args), args.speculative_config.get("model")
+        draft = draft and load_model(draft, args.dtype, weight.device, PagedAttention())
         return EngineCore(build_scheduler(args, blocks, max_model_len, speculator),
                           SpeculativeRunner(model, *sizes, speculator.k, draft))
     scheduler, runner = build_scheduler(args, blocks, max_model_len), make_runner(model, *sizes)
@@ -273,17 +274,16 @@ def build_core(args: EngineArgs, model: Transformer, max_model_len: int) -> Engi
 FREE_TOKENS = {"cuda": 256, "cpu": 8}  # tokens that a step can have before it takes noticeably longer
 
 
-def build_speculator(args: EngineArgs, model: Transformer) -> tuple[Speculator, Transformer | None]:
-    """Who guesses, and the draft model, if there is one. ValueError when that has another vocabulary."""
-    config, device = SpeculativeConfig.from_dict(args.speculative_config), next(model.parameters()).device
+def build_speculator(args: EngineArgs) -> Speculator:
+    """Who decides about guesses. ValueError when the draft model, if there is one, has another vocabulary."""
+    config, free = SpeculativeConfig.from_dict(args.speculative_config), FREE_TOKENS[pick_device(args.device)]
     if config.model is None:
-        return Speculator(config, 0.0, FREE_TOKENS[device.type]), None
-    draft = load_model(config.model, args.dtype, device, PagedAttention())
-    if draft.config.vocab_size != model.config.vocab_size:
-        raise ValueError(f"the draft model {config.model} has {draft.config.vocab_size:,} tokens, but {args.model} "
-                         f"has {model.config.vocab_size:,}: both must have the same tokenizer")
-    cost = draft.config.num_parameters() / model.config.num_parameters()
-    return Speculator(config, cost, FREE_TOKENS[device.type]), draft
+        return Speculator(config, 0.0, free)
+    target, draft = read_config(resolve(args.model)), read_config(resolve(config.model))
+    if draft.vocab_size != target.vocab_size:
+        raise ValueError(f"the draft model {config.model} has {draft.vocab_size:,} tokens, but {args.model} "
+                         f"has {target.vocab_size:,}: both must have the same tokenizer")
+    return Speculator(config, draft.num_parameters() / target.num_parameters(), free)
 
 # %% ../nbs/21_recap.ipynb #af764575
 def is_spread(args: EngineArgs) -> bool:
@@ -295,15 +295,18 @@ def build_spread_core(args: EngineArgs, max_model_len: int) -> EngineCore:
     """Scheduler, ranks and the loop between them."""
     from tinyllm.parallel.executors import Deployment, LaunchedExecutor, ProcessExecutor, launched
 
+    speculator = None if args.speculative_config is None else build_speculator(args)
     make_executor = LaunchedExecutor if launched() else ProcessExecutor
     if args.distributed_executor_backend == "ray":
         from tinyllm.parallel.ray_cluster import RayExecutor as make_executor
     executor = make_executor(Deployment(
         str(args.model), args.dtype, pick_device(args.device), args.load_format, args.seed, args.block_size,
         args.max_num_seqs, max_model_len, args.tensor_parallel_size, args.pipeline_parallel_size,
-        args.gpu_memory_utilization))
+        args.gpu_memory_utilization, args.speculative_config))
     blocks = args.num_gpu_blocks_override or executor.num_blocks
     executor.start(blocks)
+    if speculator is not None:
+        return EngineCore(build_scheduler(args, blocks, max_model_len, speculator), executor)
     return EngineCore(build_scheduler(args, blocks, max_model_len), executor,
                       depth=args.pipeline_parallel_size - (args.async_scheduling is False))
 

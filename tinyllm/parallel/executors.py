@@ -26,6 +26,9 @@ from torch import Tensor
 
 from ..engine.core import Plan, StepResult
 from ..engine.kv_cache import blocks_that_fit, free_memory
+from ..engine.runner import Runner
+from ..engine.speculative import SpeculativeConfig
+from ..engine.speculative_runner import SpeculativeRunner
 from ..model.backends import PagedAttention
 from ..model.transformer import Transformer
 from ..model.weights import Part, dummy_model, load_model, read_config, resolve
@@ -48,6 +51,7 @@ class Deployment:
     tensor_parallel_size: int = 1
     pipeline_parallel_size: int = 1
     gpu_memory_utilization: float = 0.9
+    speculative_config: dict | None = None  # chapter 18; only without a pipeline
     timeout: float = 300.0  # seconds that a step may take before the ranks count as dead
 
     @property
@@ -110,7 +114,7 @@ class Rank:
         self.group, self.line = join(d, rank, init_method)
         self.model = load_part(d, self.group, self.line, rank // d.tensor_parallel_size)
         self.reports = self.line.after is None and self.group.rank == 0  # tells the engine what was sampled
-        self.runner: PipelineRunner | None = None
+        self.runner: Runner | None = None
 
     def blocks(self) -> int:
         """How many blocks of this rank's part of the cache its memory holds."""
@@ -123,8 +127,14 @@ class Rank:
 
     def start(self, num_blocks: int) -> None:
         """Make the cache."""
-        d = self.d
-        self.runner = PipelineRunner(self.model, self.line, num_blocks, d.block_size, d.max_num_seqs, d.max_model_len)
+        d, sizes = self.d, (num_blocks, self.d.block_size, self.d.max_num_seqs, self.d.max_model_len)
+        if d.speculative_config is None:
+            self.runner = PipelineRunner(self.model, self.line, *sizes)
+        else:
+            config, draft = SpeculativeConfig.from_dict(d.speculative_config), None
+            if config.model is not None:
+                draft = load_model(config.model, d.dtype, next(self.model.parameters()).device, PagedAttention())
+            self.runner = SpeculativeRunner(self.model, *sizes, config.num_speculative_tokens, draft)
 
 # %% ../../nbs/w12_executors.ipynb #21ee7264
 def listen(pipe: mpc.Connection) -> queue.SimpleQueue:

@@ -13,11 +13,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..engine.batch import make_batch
+from ..engine.batch import Batch, make_batch
 from ..engine.core import Plan
-from ..engine.runner import Runner
+from ..engine.runner import NONE, Runner
 from ..model.transformer import ModelConfig, Transformer, parameter_counts
 from ..model.weights import Part
+from .tensor import Alone, sample_apart
 
 # %% ../../nbs/w11_pipeline_parallelism.ipynb #f3ff36e0
 def deal_layers(config: ModelConfig, stages: int) -> list[range]:
@@ -146,6 +147,16 @@ class PipelineRunner(Runner):
         self.model(self.tokens.view(-1).index_select(0, batch.places), batch.inputs, self.caches)
         if self.line.before is None and plan.samples.any():
             self.awaited.append((set(plan.rows[plan.samples].tolist()), self.places(plan)))
+
+    def pick(self, plan: Plan, batch: Batch, hidden: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Also: where nobody needs all logits, the ranks that cut the head do without (chapter 19)."""
+        rows, s = plan.rows[plan.samples], self.sampling
+        wishes = s.min_p[rows] | s.top_k_or_p[rows] | s.edited[rows] | (self.num_logprobs[0, rows] != NONE)
+        head = self.model.lm_head
+        if not len(rows) or wishes.any() or plan.masks is not None or getattr(head, "group", Alone()).size == 1:
+            return super().pick(plan, batch, hidden)
+        inputs = s.select(rows, batch.sampled_rows, batch.output_indices)
+        return sample_apart(head, hidden.index_select(0, batch.sampled_tokens), inputs), ()
 
     def await_tokens(self, plan: Plan) -> None:
         """Take in the tokens that come back, until all that this plan needs are there."""

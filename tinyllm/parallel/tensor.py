@@ -2,8 +2,9 @@
 
 # %% auto #0
 __all__ = ['NVLINK', 'INFINIBAND', 'NODE', 'Group', 'Alone', 'Traffic', 'Meeting', 'ThreadGroup', 'run_ranks',
-           'RowParallelLinear', 'vocab_range', 'VocabParallelEmbedding', 'VocabParallelHead', 'share_config', 'cut',
-           'what_to_read', 'shard', 'step_traffic', 'Link', 'decode_step', 'rank_memory']
+           'RowParallelLinear', 'vocab_share', 'vocab_range', 'VocabParallelEmbedding', 'VocabParallelHead',
+           'sample_apart', 'share_config', 'cut', 'what_to_read', 'shard', 'step_traffic', 'Link', 'decode_step',
+           'rank_memory']
 
 # %% ../../nbs/19_scaling_out.ipynb #888c186b
 import threading
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..engine.roofline import H100, Hardware, decode, seconds
+from ..engine.sampling import Purpose, SamplingInputs, gumbel_noise
 from ..model.embedding import Embedding, LMHead
 from ..model.transformer import ModelConfig, Transformer, make_block, parameter_counts
 from ..model.weights import Part, pieces
@@ -140,9 +142,14 @@ class RowParallelLinear(nn.Linear):
         return total if self.bias is None else total + self.bias
 
 # %% ../../nbs/19_scaling_out.ipynb #3c9c0412
+def vocab_share(vocab_size: int, size: int) -> int:
+    """How many token ids a rank holds at most."""
+    return -(-vocab_size // size)
+
+
 def vocab_range(vocab_size: int, group: Group) -> range:
     """The token ids whose rows this rank holds; the last rank may have fewer."""
-    share = -(-vocab_size // group.size)
+    share = vocab_share(vocab_size, group.size)
     return range(min(group.rank * share, vocab_size), min((group.rank + 1) * share, vocab_size))
 
 
@@ -168,12 +175,31 @@ class VocabParallelHead(LMHead):
         self.vocab_size, self.ids, self.group = vocab_size, vocab_range(vocab_size, group), group
         super().__init__(len(self.ids), hidden_size)
 
+    def score(self, hidden: Tensor) -> Tensor:
+        """hidden: [B, d]. Returns the logits of this rank's tokens, [B, share] float32, -inf where it has fewer."""
+        mine = super().forward(hidden)
+        return F.pad(mine, (0, vocab_share(self.vocab_size, self.group.size) - mine.shape[1]), value=-torch.inf)
+
     def forward(self, hidden: Tensor) -> Tensor:
         """hidden: [B, d]. Returns all logits, [B, V] float32, on every rank."""
-        mine = super().forward(hidden)
-        share = -(-self.vocab_size // self.group.size)
-        parts = self.group.all_gather(F.pad(mine, (0, share - mine.shape[1])))  # [size, B, share]
+        parts = self.group.all_gather(self.score(hidden))  # [size, B, share]
         return parts.transpose(0, 1).flatten(1)[:, : self.vocab_size]
+
+# %% ../../nbs/19_scaling_out.ipynb #19-apart
+def sample_apart(head: VocabParallelHead, hidden: Tensor, inputs: SamplingInputs) -> Tensor:
+    """The next token of every row, as `sample` of all logits gives it, while each rank scores its own tokens.
+
+    hidden: [B, d]. Only for rows that are greedy or have a temperature and no other wishes. Returns [B] int64.
+    """
+    scores, first = head.score(hidden), head.ids.start
+    if not inputs.all_greedy:
+        ids = range(first, first + scores.shape[1])
+        noise = gumbel_noise(inputs.seed, inputs.output_index, Purpose.TARGET, ids)
+        scores = scores / inputs.temperature[:, None] + noise.masked_fill_(inputs.greedy[:, None], 0)
+    value, place = scores.max(-1)
+    pairs = head.group.all_gather(torch.stack((value.view(torch.int32), (place + first).int()), -1))  # [size, B, 2]
+    values, ids = pairs.unbind(-1)
+    return ids.gather(0, values.contiguous().view(torch.float32).argmax(0)[None])[0].long()
 
 # %% ../../nbs/19_scaling_out.ipynb #c46a669b
 def share_config(config: ModelConfig, size: int) -> ModelConfig:
@@ -241,16 +267,18 @@ def shard(model: Transformer, group: Group) -> dict[str, list[Part]]:
     return parts
 
 # %% ../../nbs/19_scaling_out.ipynb #760c0665
-def step_traffic(config: ModelConfig, tokens: int, sampled: int, size: int, width: int = 2) -> Traffic:
+def step_traffic(config: ModelConfig, tokens: int, sampled: int, size: int, width: int = 2,
+                 apart: bool = False) -> Traffic:
     """What each of `size` ranks sends in one step of tensor parallelism. width: bytes of a hidden number.
 
-    config: of the whole model. sampled: rows that get logits, which are float32.
+    config: of the whole model. sampled: rows that get logits, which are float32, or with `apart` only
+    a pair of eight bytes.
     """
     if size == 1:
         return Traffic()
     reductions = 2 * config.num_hidden_layers + 1
     each = 2 * (size - 1) * width * tokens * config.hidden_size // size
-    logits = (size - 1) * 4 * sampled * -(-config.vocab_size // size)
+    logits = (size - 1) * sampled * (8 if apart else 4 * vocab_share(config.vocab_size, size))
     return Traffic(reductions * each + logits, reductions + 1)
 
 # %% ../../nbs/19_scaling_out.ipynb #498998de
@@ -278,7 +306,7 @@ def decode_step(config: ModelConfig, tp: int, pp: int, batch: int, context: int,
 
     context: tokens of each request. Stages are taken to be equal; numbers between ranks have two bytes.
     """
-    share = replace(share_config(config, tp), vocab_size=-(-config.vocab_size // tp))
+    share = replace(share_config(config, tp), vocab_size=vocab_share(config.vocab_size, tp))
     micro = -(-batch // pp)
     inside = near if tp <= NODE else replace(far, bandwidth=NODE * far.bandwidth)
     between = near if tp * pp <= NODE else far
@@ -290,6 +318,6 @@ def decode_step(config: ModelConfig, tp: int, pp: int, batch: int, context: int,
 
 def rank_memory(config: ModelConfig, tp: int, pp: int, batch: int, context: int, width: int = 2) -> float:
     """Bytes of weights and KV cache that a rank holds."""
-    share = replace(share_config(config, tp), vocab_size=-(-config.vocab_size // tp))
+    share = replace(share_config(config, tp), vocab_size=vocab_share(config.vocab_size, tp))
     kv = 2 * share.num_key_value_heads * share.head_dim * share.num_hidden_layers
     return width * (sum(parameter_counts(share).values()) + batch * context * kv) / pp
