@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 MARKS  := .make
+JOBS   ?= 2
 RUN    := PYTHONPATH=book $(BIN)/python -m
 
 NOTEBOOKS := $(wildcard nbs/*.ipynb)
@@ -86,8 +87,8 @@ book: $(MARKS)/exported widgets ## render _book/index.html and _book/tinyllm.pdf
 
 # ---- proof ----
 
-test: $(MARKS)/test-tools $(MARKS)/exported widgets lint ## everything: chapters, package, book
-	@$(BIN)/python -m pytest tests --ignore=tests/gpu $(ARGS)
+test: $(MARKS)/test-tools $(MARKS)/exported widgets lint ## everything: chapters, package, book (JOBS=2 files at a time)
+	@$(BIN)/python -m pytest tests --ignore=tests/gpu -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(MARKS)/test-tools
 	@$(BIN)/ruff check -q .

@@ -9,6 +9,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests run beside each other: threads that wait for a core would stand in line
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(ROOT / "book"))  # the press
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -33,12 +35,18 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def book_html(tmp_path_factory) -> Path:
-    """The folder of the real book's pages, rendered once, with everything they load."""
+    """The folder of the real book's pages, rendered once for all processes, with everything they load."""
+    from filelock import FileLock
     from press.__main__ import main
 
-    out, start = tmp_path_factory.mktemp("book_html"), time.perf_counter()
-    assert main(["html", "--root", str(ROOT), "--out", str(out)]) == 0
-    print(f"[pages] the book's pages, rendered in {time.perf_counter() - start:.1f} s")
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    out, done, start = base / "book_html", base / "book_html.done", time.perf_counter()
+    with FileLock(base / "book_html.lock"):
+        if not done.exists():
+            assert main(["html", "--root", str(ROOT), "--out", str(out)]) == 0
+            print(f"[pages] the book's pages, rendered in {time.perf_counter() - start:.1f} s")
+            done.touch()
     return out
 
 
