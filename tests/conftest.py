@@ -1,5 +1,7 @@
+import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -121,3 +123,44 @@ def axe():
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def in_node():
+    """in_node("blocks.js", script, request): what the script prints, given a widget's module and the request."""
+    from press.bundle import WIDGETS, node_and_npm
+
+    def run(module: str, script: str, request: dict) -> dict:
+        node, _ = node_and_npm()
+        command = [*node, "--input-type=module", "-e", script, (WIDGETS / module).as_uri()]
+        done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+@pytest.fixture
+def open_widget(page_factory):
+    """open_widget("tl-neurons", page, ...): the page, and the widget in it with its list of words."""
+
+    def opened(name: str, page: str, **options):
+        page = page_factory(page, **options)
+        element = page.locator(name)
+        element.scroll_into_view_if_needed()
+        element.get_by_role("listbox").wait_for()
+        return page, element
+
+    return opened
+
+
+STICKS_OUT = """([name, but]) => {
+    const host = document.querySelector(name), { right } = host.getBoundingClientRect();
+    const sticksOut = (e) => e.checkVisibility() && !e.closest(but) && e.getBoundingClientRect().right > right + 1;
+    return [...host.shadowRoot.querySelectorAll("section *")].filter(sticksOut).map((e) => e.outerHTML.slice(0, 80));
+}"""
+
+
+def sticks_out(page, name: str, but: str = "") -> list[str]:
+    """What reaches beyond the right edge of a widget; left out is what nobody sees, and `but`."""
+    return page.evaluate(STICKS_OUT, [name, ", ".join(filter(None, (".for-ears, .as-table", but)))])

@@ -1,32 +1,21 @@
 """<tl-layers>: one token on its way through the layers, on the example and on the reader's own text."""
 import re
+from functools import partial
 
 import pytest
 import torch
+from conftest import sticks_out
 from tinyllm.model.attention import AttentionInputs
 from tinyllm.model.tokenizer import load_tokenizer
 from tinyllm.model.weights import load_model, resolve
 
 PAGE = "nbs/08_transformer_block.html"
 TEXT = "Once upon a time there was a king who had a daughter, and he"
-OUTSIDE = """() => {
-    const host = document.querySelector("tl-layers"), { right } = host.getBoundingClientRect();
-    const sticksOut = (e) => e.checkVisibility() && !e.closest(".for-ears, .as-table, .guesses")
-        && e.getBoundingClientRect().right > right + 1;
-    return [...host.shadowRoot.querySelectorAll("section *")].filter(sticksOut).map((e) => e.outerHTML.slice(0, 80));
-}"""
 
 
 @pytest.fixture
-def layers(page_factory):
-    def opened(**options):
-        page = page_factory(PAGE, **options)
-        element = page.locator("tl-layers")
-        element.scroll_into_view_if_needed()
-        element.get_by_role("listbox").wait_for()
-        return page, element
-
-    return opened
+def layers(open_widget):
+    return partial(open_widget, "tl-layers", PAGE)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +153,8 @@ def test_axe_finds_nothing_and_nothing_sticks_out(layers, axe, width, scheme):
     element.get_by_role("button", name="Show as a table").click()
     skip(element, 4).click()
     assert axe(page, "tl-layers") == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= width and page.evaluate(OUTSIDE) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert sticks_out(page, "tl-layers", ".guesses") == []
     bar = element.locator(".bar").first
     assert bar.evaluate("(node) => getComputedStyle(node).transitionDuration") == "0s"
 

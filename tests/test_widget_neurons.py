@@ -1,30 +1,20 @@
 """<tl-neurons>: the neuron browser, on the piece of the tale and on the reader's own text."""
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import sticks_out
 from tinyllm.model.attention import AttentionInputs
 from tinyllm.model.tokenizer import load_tokenizer
 from tinyllm.model.weights import load_model, resolve
 
 PAGE = "nbs/07_mlp_block.html"
-OUTSIDE = """() => {
-    const host = document.querySelector("tl-neurons"), { right } = host.getBoundingClientRect();
-    const sticksOut = (e) => e.checkVisibility() && !e.closest(".for-ears, .as-table")
-        && e.getBoundingClientRect().right > right + 1;
-    return [...host.shadowRoot.querySelectorAll("section *")].filter(sticksOut).map((e) => e.outerHTML.slice(0, 80));
-}"""
 
 
 @pytest.fixture
-def neurons(page_factory):
-    def opened(**options):
-        page = page_factory(PAGE, **options)
-        element = page.locator("tl-neurons")
-        element.scroll_into_view_if_needed()
-        element.get_by_role("listbox").wait_for()
-        return page, element
-
-    return opened
+def neurons(open_widget):
+    return partial(open_widget, "tl-neurons", PAGE)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +146,7 @@ def test_axe_finds_nothing_and_nothing_sticks_out(neurons, axe, width, scheme):
     for name in ("speech has ended", "inside speech"):
         choose(element, name)
         assert axe(page, "tl-neurons") == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= width and page.evaluate(OUTSIDE) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width and sticks_out(page, "tl-neurons") == []
     word = element.get_by_role("option", selected=True)
     assert word.evaluate("(node) => getComputedStyle(node).transitionDuration") == "0s"
 

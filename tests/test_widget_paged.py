@@ -1,11 +1,9 @@
 """<tl-paged>: its allocator against the engine's on random operations; poked by mouse, keyboard and finger."""
-import json
 import random
-import subprocess
 
 import numpy as np
 import pytest
-from press.bundle import WIDGETS, node_and_npm
+from conftest import sticks_out
 
 from tinyllm.engine.blocks import BlockPool, BlockTables, finish_step, free_blocks
 
@@ -35,14 +33,6 @@ for (const { num_blocks, size, operations } of tenants) {
 }
 console.log(JSON.stringify(answers));
 """
-
-
-def in_node(request: dict) -> dict:
-    node, _ = node_and_npm()
-    command = [*node, "--input-type=module", "-e", NODE, (WIDGETS / "blocks.js").as_uri()]
-    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 # ---- The allocator in the page is the engine's ----
@@ -174,11 +164,12 @@ def play_tenants(rng: random.Random, steps: int):
     return {"num_blocks": num_blocks, "size": size, "operations": operations}, states
 
 
-def test_after_any_operations_blocks_lie_where_the_engine_puts_them():
+def test_after_any_operations_blocks_lie_where_the_engine_puts_them(in_node):
     rng = random.Random(15)
     pools = [play_pool(rng, 60) for _ in range(80)]
     tenants = [play_tenants(rng, 60) for _ in range(80)]
-    page = in_node({"pools": [asked for asked, _ in pools], "tenants": [asked for asked, _ in tenants]})
+    asked = {"pools": [asked for asked, _ in pools], "tenants": [asked for asked, _ in tenants]}
+    page = in_node("blocks.js", NODE, asked)
     for (asked, expected), found in zip(pools, page["pools"], strict=True):
         for state in found["states"]:
             state["names"] = {str(block): name for block, name in state["names"]}
@@ -195,13 +186,6 @@ def test_after_any_operations_blocks_lie_where_the_engine_puts_them():
 
 
 # ---- In the browser ----
-
-OUTSIDE = """(name) => {
-    const host = document.querySelector(name), { right } = host.getBoundingClientRect();
-    const sticksOut = (e) => e.checkVisibility() && !e.closest(".for-ears, .as-table")
-        && e.getBoundingClientRect().right > right + 1;
-    return [...host.shadowRoot.querySelectorAll("section *")].filter(sticksOut).map((e) => e.outerHTML.slice(0, 80));
-}"""
 
 
 @pytest.fixture
@@ -347,7 +331,7 @@ def test_axe_finds_nothing_and_nothing_sticks_out(paged, axe, width, scheme):
         assert page.evaluate("document.documentElement.scrollWidth") <= width
     press(element, "Show as a table")
     assert axe(page, "tl-paged") == []
-    assert page.evaluate(OUTSIDE, "tl-paged") == []
+    assert sticks_out(page, "tl-paged") == []
 
 
 def test_words_table_and_picture_for_those_who_have_no_scripts(paged, page_factory, book_html):

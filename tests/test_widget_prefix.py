@@ -1,12 +1,10 @@
 """<tl-prefix>: names and cache in the page against the engine's; prompts typed, chosen, sent and forgotten."""
 import hashlib
-import json
 import random
-import subprocess
 
 import numpy as np
 import pytest
-from press.bundle import WIDGETS, node_and_npm
+from conftest import sticks_out
 from tinyllm.engine.core import Request, StepResult
 from tinyllm.engine.params import SamplingParams
 from tinyllm.engine.prefix import extend_chain, first_link
@@ -36,14 +34,6 @@ console.log(JSON.stringify({
   }),
 }));
 """
-
-
-def in_node(request: dict) -> dict:
-    node, _ = node_and_npm()
-    command = [*node, "--input-type=module", "-e", NODE, (WIDGETS / "prefixes.js").as_uri()]
-    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def names(ids, count, size, salt):
@@ -77,14 +67,14 @@ def history(rng: random.Random) -> tuple[dict, list]:
     return {"num_blocks": num_blocks, "size": size, "prompts": prompts}, states
 
 
-def test_digests_names_and_whole_histories_are_those_of_the_engine():
+def test_digests_names_and_whole_histories_are_those_of_the_engine(in_node):
     rng = random.Random(16)
     messages = [bytes(rng.randrange(256) for _ in range(n)) for n in (*range(130), 1000)]
     salts = [None, "", "alice", "salt", "Zoë 🦊"]
     chains = [([rng.randrange(2**31) for _ in range(n)], n // size, size, rng.choice(salts))
               for n in range(0, 70, 7) for size in (1, 4, 16)]  # fmt: skip
     histories = [history(rng) for _ in range(40)]
-    page = in_node({"messages": [list(m) for m in messages], "salts": salts, "chains": chains,
+    page = in_node("prefixes.js", NODE, {"messages": [list(m) for m in messages], "salts": salts, "chains": chains,
                     "histories": [asked for asked, _ in histories]})  # fmt: skip
     assert page["digests"] == [hashlib.sha256(m).hexdigest() for m in messages]
     assert page["links"] == [first_link(salt).hex() for salt in salts] and len(set(page["links"])) == len(salts)
@@ -98,13 +88,6 @@ def test_digests_names_and_whole_histories_are_those_of_the_engine():
 
 
 # ---- In the browser ----
-
-OUTSIDE = """(name) => {
-    const host = document.querySelector(name), { right } = host.getBoundingClientRect();
-    const sticksOut = (e) => e.checkVisibility() && !e.closest(".for-ears, .as-table")
-        && e.getBoundingClientRect().right > right + 1;
-    return [...host.shadowRoot.querySelectorAll("section *")].filter(sticksOut).map((e) => e.outerHTML.slice(0, 80));
-}"""
 
 
 @pytest.fixture
@@ -237,7 +220,7 @@ def test_axe_finds_nothing_and_nothing_sticks_out(prefix, axe, width, scheme):
     press(element, "Show as a table")
     assert axe(page, "tl-prefix") == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate(OUTSIDE, "tl-prefix") == []
+    assert sticks_out(page, "tl-prefix") == []
 
 
 def test_words_table_and_picture_for_those_who_have_no_scripts(prefix, page_factory, book_html):

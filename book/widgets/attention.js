@@ -4,25 +4,20 @@
 //   scale (the divisor); layer, head, word (the first state, counted from 0); needs: ["fable"].
 import { svg } from "lit";
 
-import { COLORS, TinyElement, css, define, html, nothing, unsafeCSS } from "./base.js";
-import { hex } from "./characters.js";
+import { COLORS, css, define, html, nothing, unsafeCSS } from "./base.js";
 import { FableLoader, loaderStyle } from "./fable-loader.js";
 import { attentionWeights } from "./fable.js";
+import { Reader, percent, textOf, visible } from "./reader.js";
 
 const MOST = 40; // tokens of the reader's own text
-const WAIT = 120; // ms after the last key before the text is read
 const NARROW = 560; // px below which the heads lie under the picture
 const TOP = 3; // words named in a sentence
 
-export const percent = (weight) => `${Math.round(100 * weight)}%`;
-export const visible = (token) => token.trim() || { "\n": "⏎", "\n\n": "⏎⏎" }[token] || "␣";
-
-export class Attention extends TinyElement {
+export class Attention extends Reader {
   static properties = {
-    ...TinyElement.properties,
+    ...Reader.properties,
     layer: { state: true }, head: { state: true }, mask: { state: true }, scaled: { state: true },
-    pinned: { state: true }, over: { state: true }, cell: { state: true },
-    text: { state: true }, note: { state: true }, width: { state: true },
+    cell: { state: true }, width: { state: true },
   };
 
   ready(data) {
@@ -43,7 +38,6 @@ export class Attention extends TinyElement {
   disconnectedCallback() {
     super.disconnectedCallback();
     this.watcher.disconnect();
-    clearTimeout(this.typing);
   }
 
   // ---- state ----
@@ -62,13 +56,6 @@ export class Attention extends TinyElement {
   }
 
   get weights() { return this.all[this.layer][this.head]; }
-  get word() { return this.over ?? this.pinned; }
-
-  pin(index) {
-    if (index < 0 || index >= this.tokens.length) return;
-    [this.pinned, this.over] = [index, null];
-    this.announce(this.sentence(index));
-  }
 
   toggle(name) {
     this[name] = !this[name];
@@ -85,31 +72,18 @@ export class Attention extends TinyElement {
   /** Fable is there: the reader may type, from the example on. */
   async begin(text) {
     this.text = text;
-    await this.updateComplete;
-    const nowhere = document.activeElement === document.body || (document.activeElement === this && !this.renderRoot.activeElement);
-    if (nowhere && matchMedia("(pointer: fine)").matches) this.renderRoot.querySelector("#own").focus({ preventScroll: true });
+    await this.focusOwn();
   }
 
   /** Read the reader's text with Fable; a later text overtakes an earlier one. */
   async readText(text) {
-    this.reading?.abort();
-    const { fable } = this.loader, reading = (this.reading = new AbortController());
-    const ids = fable.tokenizer.encode(text), kept = ids.slice(0, MOST);
-    if (!kept.length) { this.note = "Type a word."; return; }
-    const session = fable.start({ attention: true });
-    await session.read(kept, { signal: reading.signal });
-    if (reading.signal.aborted) return;
-    this.note = ids.length > MOST ? `The first ${MOST} of ${ids.length} tokens are shown.` : "";
+    const read = await this.readWith(text, MOST, { attention: true });
+    if (!read) return;
+    const { kept, session } = read, { tokenizer } = this.loader.fable;
     const range = (count) => Array.from({ length: count }, (_, i) => i);
     const scores = range(this.layers).map((l) => range(this.heads).map((h) => session.scores(l, h)));
-    this.show(kept.map((id) => textOf(fable.tokenizer, id)), scores, kept.length - 1);
+    this.show(kept.map((id) => textOf(tokenizer, id)), scores, kept.length - 1);
     this.announce(this.sentence(this.pinned));
-  }
-
-  onText(text) {
-    this.text = text;
-    clearTimeout(this.typing);
-    this.typing = setTimeout(() => this.readText(text), WAIT);
   }
 
   // ---- words ----
@@ -288,7 +262,7 @@ export class Attention extends TinyElement {
     });
   }
 
-  static styles = [TinyElement.styles, loaderStyle, css`
+  static styles = [Reader.styles, loaderStyle, css`
     :host { --hot: ${unsafeCSS(COLORS.key)}; --asks: light-dark(${unsafeCSS(COLORS.query)}, ${unsafeCSS(COLORS.sky)}); }
     .label { display: block; color: var(--tl-muted); font-size: 0.8125rem; }
     .words { display: flex; flex-wrap: wrap; gap: 0.2rem 1px; margin-top: 0.3rem; }
@@ -339,12 +313,6 @@ export class Attention extends TinyElement {
     textarea { display: block; width: 100%; margin: 0.25rem 0 0; padding: 0.5rem 0.75rem; border: 1px solid var(--tl-edge); border-radius: 8px; background: var(--tl-paper); font-size: max(1rem, 16px); line-height: 1.45; resize: vertical; }
     .note { margin-top: 0.3rem; color: var(--tl-muted); font-size: 0.8125rem; }
   `];
-}
-
-/** A token's text; its bytes in hexadecimal where they are only a part of a character. */
-export function textOf(tokenizer, id) {
-  const text = tokenizer.decode([id]);
-  return text.includes("\ufffd") ? hex(tokenizer.bytesOf(id)) : text;
 }
 
 /** How dark a weight is drawn, in percent: a little more than its share, so that small ones are seen. */

@@ -5,6 +5,7 @@
 import { svg } from "lit";
 
 import { COLORS, TinyElement, css, define, html, nothing, unsafeCSS } from "./base.js";
+import { scale } from "./chart.js";
 import { attention, bytes, matmul, seconds, step, total } from "./roofline.js";
 
 const exact = new Intl.NumberFormat("en");
@@ -173,9 +174,8 @@ class Bytes extends TinyElement {
   roof() {
     const { chip } = this.given, narrow = this.width < 560, wide = Math.max(230, narrow ? this.width - 34 : (this.width - 42) * 0.5 - 16);
     const high = 216, left = 44, bottom = 34, top = 12, right = 10, LOW = 0.5, FAR = 16384, FLOOR = 1e12, CEILING = 2e15;
-    const log = (n, from, to) => (Math.log(n) - Math.log(from)) / (Math.log(to) - Math.log(from));
-    const x = (n) => left + log(Math.min(Math.max(n, LOW), FAR), LOW, FAR) * (wide - left - right);
-    const y = (n) => high - bottom - log(Math.min(Math.max(n, FLOOR), CEILING), FLOOR, CEILING) * (high - top - bottom);
+    const across = scale(LOW, FAR, left, wide - right, true), up = scale(FLOOR, CEILING, high - bottom, top, true);
+    const x = (n) => across(Math.min(Math.max(n, LOW), FAR)), y = (n) => up(Math.min(Math.max(n, FLOOR), CEILING));
     const ridge = chip.rate / chip.bandwidth, dot = (power) => {
       const { intensity, work, spent } = this.flow(this.parts(this.operation, 2 ** power));
       return [x(intensity), y(work.flops / spent)];

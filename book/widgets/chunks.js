@@ -8,6 +8,7 @@
 import { svg } from "lit";
 
 import { COLORS, TinyElement, css, define, html, nothing, unsafeCSS } from "./base.js";
+import { line, scale } from "./chart.js";
 import { simulate } from "./scheduler.js";
 
 const LABEL = 74, LANE = 15, GAP = 3, LOAD = 54; // of the timeline, in its own units
@@ -230,10 +231,8 @@ class Chunks extends TinyElement {
       return { budget, first, wait: worst.to - worst.from };
     });
     const most = Math.max(...points.flatMap(({ first, wait }) => [first, wait]));
-    const lowest = Math.log(budgets[0]), highest = Math.log(budgets[budgets.length - 1]);
-    const x = (budget) => left + ((Math.log(budget) - lowest) / (highest - lowest)) * (wide - left - 16);
-    const y = (time) => high - bottom - (time / most) * (high - top - bottom);
-    const path = (what) => points.map((point, i) => `${i ? "L" : "M"}${x(point.budget).toFixed(1)} ${y(point[what]).toFixed(1)}`).join("");
+    const x = scale(budgets[0], budgets[budgets.length - 1], left, wide - 16, true), y = scale(0, most, high - bottom, top);
+    const path = (what) => line(points.map((point) => [x(point.budget), y(point[what])]));
     const here = points.find(({ budget }) => budget === this.budget), shownBudgets = budgets.filter((budget) => Number.isInteger(Math.log2(budget)) && (wide > 430 || Math.log2(budget) % 2 === 1));
     return html`<svg class="curve" width=${wide} height=${high} viewBox="0 0 ${wide} ${high}" role="img"
         aria-label="For budgets from ${budgets[0]} to ${number.format(budgets[budgets.length - 1])} tokens: time to the first token of ${this.case.watch}, and the longest wait of the others. ${this.sentence()}">

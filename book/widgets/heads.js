@@ -1,8 +1,9 @@
 // <tl-heads>: all heads of all layers on one text, those that share keys and values in one frame.
 //
 // data: as for <tl-attention>, and groups: how many heads of keys and values a layer has.
-import { Attention, percent, visible } from "./attention.js";
+import { Attention } from "./attention.js";
 import { css, define, html, nothing } from "./base.js";
+import { percent, visible } from "./reader.js";
 
 const MOSTLY = 0.4; // of a head's weight, on average, names its habit
 const FOCUS = 0.35; // a head whose largest weights are smaller than this spreads its look

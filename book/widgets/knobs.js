@@ -8,6 +8,7 @@
 import { svg } from "lit";
 
 import { COLORS, TinyElement, css, define, html, unsafeCSS } from "./base.js";
+import { line, scale } from "./chart.js";
 
 const HIGH = 178, LEFT = 52, RIGHT = 12, TOP = 10, BOTTOM = 34; // of a chart, in its own units
 const number = new Intl.NumberFormat("en");
@@ -149,16 +150,15 @@ class Knobs extends TinyElement {
 
   chart(what, title, log) {
     const { given: { rates, seats, budgets, surface, promise }, wide, rate } = this, base = HIGH - BOTTOM;
-    const all = surface.flat(2).flatMap((point) => point[what]).concat(promise[what]), scale = log ? Math.log : Number;
-    const low = log ? scale(Math.min(...all) / 1.3) : 0, top = scale(Math.max(...all) * (log ? 1.2 : 1.08));
-    const y = (time) => base - ((scale(time) - low) / (top - low)) * (base - TOP);
-    const path = (i, j, k) => rates.map((each, r) => `${r ? "L" : "M"}${this.x(each).toFixed(1)} ${y(surface[r][i][j][what][k]).toFixed(1)}`).join("");
+    const all = surface.flat(2).flatMap((point) => point[what]).concat(promise[what]);
+    const low = log ? Math.min(...all) / 1.3 : 0, top = Math.max(...all) * (log ? 1.2 : 1.08), y = scale(low, top, base, TOP, log);
+    const path = (i, j, k) => line(rates.map((each, r) => [this.x(each), y(surface[r][i][j][what][k])]));
     const others = seats.flatMap((_, i) => budgets.map((_, j) => [i, j])).filter(([i, j]) => i !== this.seat || j !== this.budget);
     const here = this.x(rates[rate]), due = y(promise[what]);
     const shown = rates.reduce((kept, each) => (kept.length && this.x(each) - this.x(kept[kept.length - 1]) < 22 ? kept : [...kept, each]), []);
     return html`<svg class=${what} width=${wide} height=${HIGH} viewBox="0 0 ${wide} ${HIGH}" role="img" @pointerdown=${this.onPoint} @pointermove=${this.onPoint}
         aria-label="${title}: p50 and p99 for loads from ${rates[0]} to ${rates[rates.length - 1]} requests a second, ${number.format(seats[this.seat])} at once, ${number.format(budgets[this.budget])} tokens a step. Promised: ${short(promise[what])}.">
-      ${ticks(log ? Math.exp(low) : 0, log ? Math.exp(top) : top, log).map((time) => svg`<line class="grid" x1=${LEFT} x2=${wide - RIGHT} y1=${y(time)} y2=${y(time)} />
+      ${ticks(low, top, log).map((time) => svg`<line class="grid" x1=${LEFT} x2=${wide - RIGHT} y1=${y(time)} y2=${y(time)} />
         <text class="tick" x=${LEFT - 6} y=${y(time) + 4} text-anchor="end">${time ? short(time) : "0"}</text>`)}
       ${svg`<line class="now" x1=${here} x2=${here} y1=${TOP} y2=${base} />`}
       ${others.map(([i, j]) => svg`<path class="faint" d=${path(i, j, 1)} />`)}

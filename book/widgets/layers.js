@@ -4,9 +4,9 @@
 // data: tokens [T texts]; names {id: text}; runs [9], with all layers, then without each one:
 //   {guesses [T][9] of [id, probability, id, probability, ...], loud [T][9], wrote [T][8] of [attention, MLP]};
 //   word (the first choice); needs: ["fable"].
-import { percent, textOf, visible } from "./attention.js";
 import { COLORS, TinyElement, css, define, html, nothing, unsafeCSS } from "./base.js";
 import { FableLoader, loaderStyle } from "./fable-loader.js";
+import { percent, textOf, visible } from "./reader.js";
 import { softmax } from "./sampling.js";
 
 const MOST = 60; // tokens of the reader's own text

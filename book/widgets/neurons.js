@@ -3,12 +3,11 @@
 // data: tokens [T texts]; shortlist [{layer, neuron, name, valve [T], up [T], plus: [text], minus: [text]}], counted
 //   from 0; peaks [layers][neurons], the largest activation in the tale, in tenths; word (the first choice);
 //   needs: ["fable"].
-import { textOf, visible } from "./attention.js";
-import { COLORS, TinyElement, css, define, html, nothing, unsafeCSS } from "./base.js";
+import { COLORS, css, define, html, nothing, unsafeCSS } from "./base.js";
 import { FableLoader, loaderStyle } from "./fable-loader.js";
+import { Reader, textOf, visible } from "./reader.js";
 
 const MOST = 200; // tokens of the reader's own text
-const WAIT = 200; // ms after the last key before the text is read
 const PUSHED = 6; // tokens that are named
 const FIRES = 0.1; // of its peak: below that a neuron is called silent
 const STRONGEST = 4; // neurons told of a token
@@ -16,11 +15,11 @@ const STRONGEST = 4; // neurons told of a token
 const signed = (value) => `${value < 0 ? "\u2212" : ""}${Math.abs(value).toFixed(2)}`;
 const nameOf = (layer, neuron) => `layer ${layer + 1}, neuron ${neuron + 1}`;
 
-class Neurons extends TinyElement {
+class Neurons extends Reader {
+  static wait = 200;
   static properties = {
-    ...TinyElement.properties,
-    layer: { state: true }, neuron: { state: true }, pinned: { state: true }, over: { state: true },
-    text: { state: true }, note: { state: true },
+    ...Reader.properties,
+    layer: { state: true }, neuron: { state: true },
   };
 
   ready(data) {
@@ -31,15 +30,9 @@ class Neurons extends TinyElement {
     this.take(layer, neuron);
   }
 
-  disconnectedCallback() {
-    super.disconnectedCallback();
-    clearTimeout(this.typing);
-  }
-
   // ---- state ----
 
   get known() { return this.example.shortlist.find(({ layer, neuron }) => layer === this.layer && neuron === this.neuron); }
-  get word() { return this.over ?? this.pinned; }
   get peak() { return Math.max(1, this.peaks[this.layer][this.neuron]) / 10; }
   get title() { return this.known?.name ?? nameOf(this.layer, this.neuron); }
 
@@ -75,44 +68,26 @@ class Neurons extends TinyElement {
     return sizes[best] >= FIRES * this.peak ? best : null;
   }
 
-  pin(index) {
-    if (index < 0 || index >= this.tokens.length) return;
-    [this.pinned, this.over] = [index, null];
-    this.announce(this.sentence(index));
-  }
-
   /** Fable is there: read the example with it, and let the reader type. */
   async begin() {
     this.text = this.example.tokens.join("");
     await this.readText(this.text);
-    const nowhere = document.activeElement === document.body || (document.activeElement === this && !this.renderRoot.activeElement);
-    if (nowhere && matchMedia("(pointer: fine)").matches) this.renderRoot.querySelector("#own").focus({ preventScroll: true });
+    await this.focusOwn();
   }
 
   /** Read the reader's text; a later text overtakes an earlier one. */
   async readText(text) {
-    this.reading?.abort();
-    const { fable } = this.loader, reading = (this.reading = new AbortController());
-    const ids = fable.tokenizer.encode(text), kept = ids.slice(0, MOST);
-    if (!kept.length) { this.note = "Type a word."; return; }
-    const session = fable.start({ neurons: true });
-    await session.read(kept, { signal: reading.signal });
-    if (reading.signal.aborted) return;
+    const read = await this.readWith(text, MOST, { neurons: true });
+    if (!read) return;
+    const { kept, session } = read;
     this.session = session;
-    this.tokens = kept.map((id) => textOf(fable.tokenizer, id));
+    this.tokens = kept.map((id) => textOf(this.loader.fable.tokenizer, id));
     this.inside = this.peaks.map((_, l) => kept.map((_, i) => session.neurons(l, i)));
-    this.note = ids.length > MOST ? `The first ${MOST} of ${ids.length} tokens are shown.` : "";
     [this.pinned, this.over] = [Math.min(this.pinned, kept.length - 1), null];
     this.take(this.layer, this.neuron);
     const best = this.strongest();
     if (text !== this.example.tokens.join("") && best !== null) this.pinned = best;
     this.announce(this.sentence(this.pinned));
-  }
-
-  onText(text) {
-    this.text = text;
-    clearTimeout(this.typing);
-    this.typing = setTimeout(() => this.readText(text), WAIT);
   }
 
   onAny() {
@@ -205,7 +180,7 @@ class Neurons extends TinyElement {
       ${this.loudest(this.pinned).map(([l, n]) => html`<button type="button" aria-label=${nameOf(l, n)} @click=${() => { const { pinned } = this; this.choose(l, n); this.pinned = pinned; }}>${l + 1}·${n + 1}</button>`)}</p>`;
   }
 
-  static styles = [TinyElement.styles, loaderStyle, css`
+  static styles = [Reader.styles, loaderStyle, css`
     :host { --above: ${unsafeCSS(COLORS.mlp)}; --below: ${unsafeCSS(COLORS.purple)}; }
     .label { display: block; color: var(--tl-muted); font-size: 0.8125rem; }
     .short { display: flex; flex-wrap: wrap; gap: 0.35rem; }

@@ -6,6 +6,7 @@
 import { svg } from "lit";
 
 import { COLORS, TinyElement, css, define, html, nothing, unsafeCSS } from "./base.js";
+import { line, scale } from "./chart.js";
 
 const RADIUS = 84; // of the dial, in its own units
 const POINTS = 480; // of a curve
@@ -228,9 +229,9 @@ class Rope extends TinyElement {
   curve() {
     const { given, reach, width } = this, wide = Math.max(240, width - 44), high = 160, left = 34, bottom = 30, top = 18;
     const one = this.samples(this.pair), every = this.samples("all"), values = [...one, ...every].map(([, s]) => s);
-    const low = Math.min(0, ...values), top_ = Math.max(0, ...values), span = top_ - low || 1;
-    const x = (d) => left + (d / (reach - 1)) * (wide - left - 8), y = (s) => top + ((top_ - s) / span) * (high - top - bottom);
-    const path = (points) => points.map(([d, s], i) => `${i ? "L" : "M"}${x(d).toFixed(1)} ${y(s).toFixed(1)}`).join("");
+    const low = Math.min(0, ...values), top_ = Math.max(0, ...values);
+    const x = scale(0, reach - 1, left, wide - 8), y = scale(low, top_, high - bottom, top);
+    const path = (points) => line(points.map(([d, s]) => [x(d), y(s)]));
     const ticks = [0, reach / 4, reach / 2, (3 * reach) / 4].map(Math.round), { query, key } = this.place, d = this.distance;
     return html`<svg class="curve" width=${wide} height=${high} viewBox="0 0 ${wide} ${high}" role="img"
         aria-label="Dot product over the distance from 0 to ${number.format(reach - 1)} tokens, for this pair and for all. The table below has the numbers.">
