@@ -5,6 +5,7 @@ __all__ = ['deal_layers', 'Line', 'Inlet', 'Outlet', 'keep_stage', 'sampled_plac
 
 # %% ../../nbs/w11_pipeline_parallelism.ipynb #25d04e3b
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -148,15 +149,16 @@ class PipelineRunner(Runner):
         if self.line.before is None and plan.samples.any():
             self.awaited.append((set(plan.rows[plan.samples].tolist()), self.places(plan)))
 
-    def pick(self, plan: Plan, batch: Batch, hidden: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def pick(self, plan: Plan, batch: Batch, make_logits: Callable[[], Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Also: where nobody needs all logits, the ranks that cut the head do without (chapter 19)."""
-        rows, s = plan.rows[plan.samples], self.sampling
+        rows, s, head = plan.rows[plan.samples], self.sampling, self.model.lm_head
         wishes = s.min_p[rows] | s.top_k_or_p[rows] | s.edited[rows] | (self.num_logprobs[0, rows] != NONE)
-        head = self.model.lm_head
         if not len(rows) or wishes.any() or plan.masks is not None or getattr(head, "group", Alone()).size == 1:
-            return super().pick(plan, batch, hidden)
-        inputs = s.select(rows, batch.sampled_rows, batch.output_indices)
-        return sample_apart(head, hidden.index_select(0, batch.sampled_tokens), inputs), ()
+            return super().pick(plan, batch, make_logits)
+        whole, self.logits = self.logits, head.score
+        scores = make_logits()  # of this rank's tokens
+        self.logits = whole
+        return sample_apart(head, scores, s.select(rows, batch.sampled_rows, batch.output_indices)), ()
 
     def await_tokens(self, plan: Plan) -> None:
         """Take in the tokens that come back, until all that this plan needs are there."""

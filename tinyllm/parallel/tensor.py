@@ -186,12 +186,12 @@ class VocabParallelHead(LMHead):
         return parts.transpose(0, 1).flatten(1)[:, : self.vocab_size]
 
 # %% ../../nbs/19_scaling_out.ipynb #19-apart
-def sample_apart(head: VocabParallelHead, hidden: Tensor, inputs: SamplingInputs) -> Tensor:
+def sample_apart(head: VocabParallelHead, scores: Tensor, inputs: SamplingInputs) -> Tensor:
     """The next token of every row, as `sample` of all logits gives it, while each rank scores its own tokens.
 
-    hidden: [B, d]. Only for rows that are greedy or have a temperature and no other wishes. Returns [B] int64.
+    scores: [B, share], from `head.score`. Only for rows that are greedy or have a temperature and no other wishes. Returns [B] int64.
     """
-    scores, first = head.score(hidden), head.ids.start
+    first = head.ids.start
     if not inputs.all_greedy:
         ids = range(first, first + scores.shape[1])
         noise = gumbel_noise(inputs.seed, inputs.output_index, Purpose.TARGET, ids)
