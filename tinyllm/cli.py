@@ -115,6 +115,8 @@ def add_engine_options(parser):
         ("max-logprobs", int, "most log-probabilities a request may ask for (default: 20)"),
         ("tensor-parallel-size", int, "ranks that share each layer (default: 1)"),
         ("pipeline-parallel-size", int, "stages that share the layers (default: 1)"),
+        ("data-parallel-size", int, "copies of the model, behind a router (default: 1)"),
+        ("distributed-executor-backend", str, "mp, processes here, or ray (default: mp)"),
         ("speculative-config", json_object, 'how to guess ahead, such as \'{"method": "ngram"}\''),
     ):
         add(f"--{name}", type=kind, default=argparse.SUPPRESS, help=text, metavar="N" if kind is int else "X")

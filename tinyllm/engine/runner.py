@@ -15,6 +15,7 @@ from .batch import Batch, make_batch
 from .core import Admission, Logprobs, Plan, StepResult
 from .kv_cache import allocate_cache
 from .sampling import EditTable, SamplingInputs, gather_logprobs, sample
+from ..model.flat import threads_for
 from ..model.transformer import Transformer
 
 # %% ../../nbs/w04_runner.ipynb #65adfaad
@@ -124,13 +125,14 @@ class Runner:
     @torch.inference_mode()
     def submit(self, plan: Plan) -> None:
         """Start the step. Returns before it is done, where the device allows that."""
-        self.apply(plan)
-        batch = make_batch(plan, self.prompt_lens, self.tokens.shape[1], self.block_tables, self.block_size)
-        hidden = self.forward(batch)
-        tokens, logprobs = self.pick(plan, batch, lambda: self.logits(hidden.index_select(0, batch.sampled_tokens)))
-        self.tokens.view(-1).index_copy_(0, batch.sampled_places, tokens)
-        scored = score_prompts(self, plan, hidden)
-        self.results.append(([i for i, _ in scored], *send([tokens, *logprobs, *(t for _, s in scored for t in s)])))
+        with threads_for(int(plan.counts.sum())):
+            self.apply(plan)
+            batch = make_batch(plan, self.prompt_lens, self.tokens.shape[1], self.block_tables, self.block_size)
+            hidden = self.forward(batch)
+            tokens, logprobs = self.pick(plan, batch, lambda: self.logits(hidden.index_select(0, batch.sampled_tokens)))
+            self.tokens.view(-1).index_copy_(0, batch.sampled_places, tokens)
+            scored = score_prompts(self, plan, hidden)
+            self.results.append(([i for i, _ in scored], *send([tokens, *logprobs, *(t for _, s in scored for t in s)])))
 
     def forward(self, batch: Batch) -> Tensor:
         """The hidden vectors of the step's tokens, [T, d]."""
