@@ -96,6 +96,11 @@ def test_a_broken_run_gives_the_executor_back(model):
     assert llm.core.executor is executor
 
 
+def test_a_benchmark_of_several_copies_is_refused(model):
+    with pytest.raises(ValueError, match="data_parallel_size is 2, but a benchmark follows the steps of one engine"):
+        bench.run_offline("latency", str(model), bench.Settings(1, (4, 4), (2, 2)), data_parallel_size=2)
+
+
 def test_nobody_is_served_before_they_come(model):
     llm = LLM(str(model), skip_tokenizer_init=True, num_gpu_blocks_override=30)
     load = Load([[1, 2], [3, 4], [5, 6]], [2, 2, 2], [0.0, 0.15, 0.3])
