@@ -72,6 +72,18 @@ def spread(**options):
     return llm, workers, lambda: gone([w.pid for w in workers]) and not folder.exists()
 
 
+def ends_when_killed(llm, pid, reason):
+    """Kill that process under an answer: this request and the next end, and say why."""
+    stream = llm.stream("Once upon a time", SamplingParams(max_tokens=50, ignore_eos=True))
+    next(stream)
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(EngineDeadError, match=reason):
+        for _ in stream:
+            pass
+    with pytest.raises(EngineDeadError, match="make a new one"):
+        llm.generate("Again", use_tqdm=False)
+
+
 def check(llm, alone):
     """The tokens of one process, with preemption and a prefix cache on the way, and every block back."""
     assert answers(llm) == alone
@@ -96,14 +108,7 @@ def test_ranks_guess_ahead_and_one_that_dies_ends_every_request_with_the_reason(
     llm, workers, ended = spread(tensor_parallel_size=2, speculative_config=draft)
     check(llm, alone)
     assert llm.core.scheduler.speculator.gauge.accepted.sum() > 0
-    stream = llm.stream("Once upon a time", SamplingParams(max_tokens=50, ignore_eos=True))
-    next(stream)
-    os.kill(workers[1].pid, signal.SIGKILL)
-    with pytest.raises(EngineDeadError, match="rank 1 of 2 was ended by signal 9"):
-        for _ in stream:
-            pass
-    with pytest.raises(EngineDeadError, match="make a new one"):
-        llm.generate("Again", use_tqdm=False)
+    ends_when_killed(llm, workers[1].pid, "rank 1 of 2 was ended by signal 9")
     assert ended()
 
 

@@ -7,10 +7,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-from tests.test_parallel import PARAMS, PROMPTS, TIGHT, answers, gone
+from tests.test_parallel import PARAMS, PROMPTS, TIGHT, answers, ends_when_killed, gone
 from tinyllm.engine.params import SamplingParams
 from tinyllm.llm import LLM
-from tinyllm.parallel.executors import EngineDeadError
 
 
 def test_copies_say_what_one_engine_says_and_the_death_of_one_changes_nothing():
@@ -46,12 +45,5 @@ def test_copies_say_what_one_engine_says_and_the_death_of_one_changes_nothing():
     llm.engine.stop(jobs)
 
     # the last one dies: now everything ends, with the reason
-    stream = llm.stream("Once upon a time", SamplingParams(max_tokens=50, ignore_eos=True))
-    next(stream)
-    os.kill(workers[1].pid, signal.SIGKILL)
-    with pytest.raises(EngineDeadError, match="the last replica, number 1, was ended by signal 9"):
-        for _ in stream:
-            pass
-    with pytest.raises(EngineDeadError, match="make a new one"):
-        llm.generate("Again", use_tqdm=False)
+    ends_when_killed(llm, workers[1].pid, "the last replica, number 1, was ended by signal 9")
     assert gone([worker.pid for worker in workers])
