@@ -359,9 +359,9 @@ def run_offline(kind: str, model: str, settings: Settings | None = None, peer: b
                      settings.seed, settings.request_rate)
     engine = {"max_model_len": needed_length(load, config.max_position_embeddings),
               "skip_tokenizer_init": not (path / "tokenizer.json").exists(), **engine}
-    args, _ = EngineArgs(model, **engine), SamplingParams(temperature=settings.temperature)  # refuse before measuring
-    if args.data_parallel_size > 1:
-        raise ValueError(f"data_parallel_size is {args.data_parallel_size}, but a benchmark follows the steps of one "
+    SamplingParams(temperature=settings.temperature)  # refuse before measuring
+    if (copies := EngineArgs(model, **engine).data_parallel_size) > 1:
+        raise ValueError(f"data_parallel_size is {copies}, but a benchmark follows the steps of one "
                          "engine: leave it at 1, and multiply")
     origin, chip = provenance(device, command), measure_ceilings(device, (name,))
     llm = LLM(model, **engine)

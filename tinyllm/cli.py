@@ -6,8 +6,9 @@ __all__ = ['EXAMPLES', 'DEFAULT_MAX_TOKENS', 'BENCH_EXAMPLES', 'OFFLINE_BENCHES'
            'add_kernel_bench', 'add_profile_bench', 'add_bench', 'add_serve', 'read_keys', 'run_serve', 'add_chat',
            'fetch', 'run_chat', 'build_parser', 'read_prompt', 'say', 'shared_seed', 'read_params', 'load', 'look_up',
            'engine_options', 'prompt_for_terminal', 'write', 'stream_text', 'likelihoods', 'run_generate',
-           'check_outputs', 'two_lengths', 'read_load', 'run_offline_bench', 'save_report', 'run_serve_bench',
-           'import_clock', 'run_kernel_bench', 'run_profile_bench', 'run_bench', 'forget_stdout', 'main']
+           'check_outputs', 'two_lengths', 'read_load', 'run_offline_bench', 'command_of', 'save_report',
+           'run_serve_bench', 'import_clock', 'run_kernel_bench', 'run_profile_bench', 'run_bench', 'forget_stdout',
+           'main']
 
 # %% ../nbs/w15_command_line.ipynb #36aca405
 import argparse
@@ -150,10 +151,8 @@ def add_offline_bench(kinds, name):
                               formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--model", default="fable", help="a bundled model or a folder (default: fable)")
-    add("--json", metavar="FILE", help='write all figures, with machine, versions, date and command; "-": print them')
-    add("--plot", metavar="FILE", help="draw them (.svg, .png or .pdf; needs matplotlib)")
+    add_reports(parser)
     add("--peer", choices=["transformers"], help="the same weights and load in transformers, in the same run")
-    add("--quiet", action="store_true", help="no progress bars")
     add = parser.add_argument_group("load").add_argument
     given = {"default": argparse.SUPPRESS}
     add("--num-requests", type=int, metavar="N", **given, help="(default: 256 for throughput, else 1)")
@@ -205,7 +204,7 @@ def add_reports(parser):
     parser.add_argument("--json", metavar="FILE",
                         help='write all figures, with machine, versions, date and command; "-": print them')
     parser.add_argument("--plot", metavar="FILE", help="draw them (.svg, .png or .pdf; needs matplotlib)")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def add_kernel_bench(kinds):
@@ -582,11 +581,16 @@ def run_offline_bench(args):
         context = read_config(resolve(args.model)).max_position_embeddings
         settings = read_load(args, bench.OFFLINE[args.benchmark], context)
         report = bench.run_offline(args.benchmark, args.model, settings, bool(args.peer), not args.quiet,
-                                   shlex.join(["tinyllm", *getattr(args, "words", ())]), **engine)
+                                   command_of(args), **engine)
     except (OSError, ValueError, bench.BenchError) as error:
         raise UserError(str(error)) from None
     save_report(args, report, bench.describe, bench.draw)
     return 0
+
+
+def command_of(args):
+    """The command line as it was typed, for a report."""
+    return shlex.join(["tinyllm", *getattr(args, "words", ())])
 
 
 def save_report(args, report, describe, draw):
@@ -624,7 +628,7 @@ def run_serve_bench(args):
             runs.append(load.run(args.url.rstrip("/"), replace(traffic, rate=rate), model, args.vocab_size, promise,
                                  args.api_key, lambda answer: bar.update()))
     report = {"benchmark": "serve", "model": model, "runs": runs,
-              "provenance": bench.provenance("cpu", shlex.join(["tinyllm", *getattr(args, "words", ())]))}
+              "provenance": bench.provenance("cpu", command_of(args))}
     data = json.dumps(report, indent=1) + "\n"
     write(data if args.json == "-" else load.describe(report) + "\n")
     if args.json not in (None, "-"):
@@ -654,7 +658,7 @@ def run_kernel_bench(args):
 
     try:
         device = pick_device(args.device)
-        origin = bench.provenance(device, shlex.join(["tinyllm", *getattr(args, "words", ())]))
+        origin = bench.provenance(device, command_of(args))
         report = clock.kernel_times(device, (lambda line: None) if args.quiet else say, args.only)
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error)) from None
@@ -694,7 +698,7 @@ def run_profile_bench(args):
     device = pick_device(engine.get("device", "auto"))
     report = {"benchmark": "profile", "model": os.path.basename(os.path.normpath(args.model)), "engine": engine,
               "requests": args.num_requests, "input_len": args.input_len, "steps": args.steps, "spans": spans,
-              "provenance": bench.provenance(device, shlex.join(["tinyllm", *getattr(args, "words", ())]))}
+              "provenance": bench.provenance(device, command_of(args))}
     save_report(args, report, lambda r: clock.describe_timeline(r["spans"]), lambda r: clock.draw_timeline(r["spans"]))
     return 0
 

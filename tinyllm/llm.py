@@ -361,8 +361,10 @@ class Engine:
             raise ValueError(f"max_model_len is {self.max_model_len:,} but the model was trained for "
                              f"{config.max_position_embeddings:,} tokens: ask for no more than that")
         self.limits = replace(config, max_position_embeddings=self.max_model_len)
-        self.core = (build_replicated_core if args.data_parallel_size > 1 else build_any_core)(
-            args, self.max_model_len, *([] if elsewhere else [self.model]))
+        if args.data_parallel_size > 1:
+            self.core = build_replicated_core(args, self.max_model_len)
+        else:
+            self.core = build_any_core(args, self.max_model_len, self.model)
         self.num_jobs = 0
         self.jobs: dict[str, Job] = {}
         self.watched: dict[Request, Writer] = {}  # those whose text may stop them

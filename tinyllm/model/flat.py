@@ -49,6 +49,9 @@ class DenseCache:
         current = lines >= 0
         at = lines[current]
         current[current] = (self.tenants[at] == tenants[current]) & (self.filled[at] == done[current])
+        if len(rows) == len(self.rows) and current.all():  # the same company as before: nothing moves
+            self.filled[lines] += 1
+            return lines
         holes = np.setdiff1d(np.arange(len(rows)), lines[current])
         movers = np.flatnonzero(current & (lines >= len(rows)))
         newcomers = np.flatnonzero(~current)

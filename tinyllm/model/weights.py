@@ -4,7 +4,8 @@
 __all__ = ['BUNDLED', 'FAMILIES', 'TRAINED', 'ROPE_NUMBERS', 'NEEDED', 'ROPE_KEYS', 'CheckpointError', 'resolve', 'read_json',
            'family_defaults', 'active_window', 'unsupported_attention', 'unsupported', 'read_rope', 'eos_ids',
            'to_config', 'read_config', 'pieces', 'weight_files', 'open_tensors', 'check_tensors', 'harmless',
-           'pick_dtype', 'Part', 'fill', 'load_model', 'dummy_model', 'empty_model', 'family', 'to_raw', 'save_model']
+           'pick_dtype', 'Part', 'fill', 'load_model', 'dummy_model', 'randomize', 'empty_model', 'family', 'to_raw',
+           'save_model']
 
 # %% ../../nbs/w01_checkpoints.ipynb #7810d964
 import json
@@ -334,6 +335,11 @@ def dummy_model(name_or_path: str | Path, dtype: str | torch.dtype = "auto", dev
     model = empty_model(read_config(path), pick_dtype(dtype, device, path), backend)
     if shard:
         shard(model)
+    return randomize(model, device, seed)
+
+
+def randomize(model: Transformer, device: str | torch.device, seed: int = 0) -> Transformer:
+    """Give a model from the meta device random matrices and norms of one."""
     model.to_empty(device=device)
     generator = torch.Generator(device).manual_seed(seed)
     for weight in model.parameters():

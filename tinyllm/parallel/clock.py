@@ -19,15 +19,12 @@ from ..engine.kv_cache import allocate_cache
 from ..engine.roofline import measure_ceilings
 from ..model.fused import FusedTransformer, Step
 from ..model.transformer import ModelConfig, Transformer
-from ..model.weights import empty_model, read_config
+from ..model.weights import empty_model, randomize, read_config
 
 # %% ../../nbs/w38_steps_on_the_card.ipynb #ed0daa9d
 def random_model(config: ModelConfig, device: str = "cuda") -> Transformer:
     """A model of that shape with random weights in bfloat16."""
-    model = empty_model(config, torch.bfloat16).to_empty(device=device)
-    for weight in model.parameters():
-        weight.normal_(0, 0.02) if weight.dim() > 1 else weight.fill_(1)
-    return model
+    return randomize(empty_model(config, torch.bfloat16), device)
 
 # %% ../../nbs/w38_steps_on_the_card.ipynb #4dba0ea9
 @torch.inference_mode()
