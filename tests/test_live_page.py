@@ -92,18 +92,19 @@ def visit(chromium):
 
 @contextlib.contextmanager
 def asking(server, **wishes):
-    """A client that streams an answer in a thread, until the block is left."""
+    """A client that streams one answer after the other in a thread, until the block is left."""
     body = {"model": "fable", "prompt": f"{SECRET} said", "max_tokens": 480, "ignore_eos": True, "stream": True}
     body |= wishes
     begun, stop = threading.Event(), threading.Event()
 
     def read():
         url, headers = server.url + "/v1/completions", server.http.headers
-        with httpx.stream("POST", url, json=body, headers=headers, timeout=60) as answer:
-            for _ in answer.iter_lines():
-                begun.set()
-                if stop.is_set():
-                    break
+        while not stop.is_set():  # a page that looks every two seconds must find somebody
+            with httpx.stream("POST", url, json=body, headers=headers, timeout=60) as answer:
+                for _ in answer.iter_lines():
+                    begun.set()
+                    if stop.is_set():
+                        break
 
     thread = threading.Thread(target=read)
     thread.start()
@@ -240,3 +241,4 @@ def test_without_the_script_there_are_tables_that_say_how_to_get_the_page(tmp_pa
         assert httpx.get(server.url + "/live.js").status_code == 404
         state = server.http.get("/live").json()
         assert state["pool"]["num_blocks"] == 96 and json.dumps(state).count(SECRET) == 0
+        page.close()  # it would ask again when the server has gone
