@@ -35,7 +35,7 @@ class Group(Protocol):
     def all_gather(self, x: Tensor) -> Tensor:
         """Every rank's x, in the order of the ranks: [size, *x.shape]."""
 
-# %% ../../nbs/19_scaling_out.ipynb #c44acb05
+
 @dataclass
 class Alone:
     """A group of one, who has nobody to talk to."""
