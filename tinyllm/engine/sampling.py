@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['DTYPES', 'MASK32', 'ROUND_MULTIPLIERS', 'KEY_STEPS', 'SamplingInputs', 'apply_min_p', 'apply_top_k_top_p',
-           'filter_logits', 'LogitEdits', 'apply_penalties', 'apply_bans', 'edit_logits', 'EditTable', 'edits_of',
-           'bans_of', 'gather_logprobs', 'philox', 'Purpose', 'random_words', 'uniform', 'gumbel_noise', 'sample']
+           'filter_logits', 'LogitEdits', 'apply_penalties', 'apply_bans', 'edit_logits', 'bans_of', 'EditTable',
+           'edits_of', 'gather_logprobs', 'philox', 'Purpose', 'random_words', 'uniform', 'gumbel_noise', 'sample']
 
 # %% ../../nbs/10_sampling.ipynb #bf77356b
 from collections.abc import Sequence
@@ -14,6 +14,10 @@ import torch
 from torch import Tensor
 
 from .params import SamplingParams
+
+# %% ../../nbs/10_sampling.ipynb #58a944d9
+DTYPES = {"greedy": torch.bool, "temperature": torch.float32, "top_k": torch.int64, "top_p": torch.float32,
+          "min_p": torch.float32, "seed": torch.int64, "output_index": torch.int64}
 
 # %% ../../nbs/10_sampling.ipynb #c0195b6a
 @dataclass(frozen=True)
@@ -59,10 +63,6 @@ class SamplingInputs:
         return cls(**tensors, all_greedy=all(columns["greedy"]), any_min_p=max(columns["min_p"]) > 0,
                    any_top_k_or_p=min(columns["top_k"]) < vocab_size or min(columns["top_p"]) < 1,
                    edits=edits_of(params, output_indices, vocab_size, device, texts, bans))
-
-
-DTYPES = {"greedy": torch.bool, "temperature": torch.float32, "top_k": torch.int64, "top_p": torch.float32,
-          "min_p": torch.float32, "seed": torch.int64, "output_index": torch.int64}
 
 # %% ../../nbs/10_sampling.ipynb #631604e5
 def apply_min_p(logits: Tensor, min_p: Tensor) -> Tensor:
@@ -159,6 +159,12 @@ def edit_logits(logits: Tensor, edits: LogitEdits | None) -> Tensor:
         chosen = chosen + edits.bias
     return logits.index_copy(0, edits.rows, apply_penalties(apply_bans(chosen, edits), edits))
 
+# %% ../../nbs/10_sampling.ipynb #2e3e1373
+def bans_of(params: SamplingParams, ends: Sequence[int], bad_words: Sequence[Sequence[int]] = ()):
+    """A request's bans: `ends`, the tokens that may not come before `min_tokens`, and bad words as token ids."""
+    early = [(token_id, params.min_tokens) for token_id in ends if params.min_tokens]
+    return tuple(early + [(word[-1], 2**31, *word[:-1]) for word in bad_words])
+
 # %% ../../nbs/10_sampling.ipynb #26d44c13
 class EditTable:
     """What each row asks for its logits, on the device. Only rows that were written may be selected."""
@@ -204,7 +210,7 @@ class EditTable:
         return LogitEdits(at, self.penalties.index_select(0, rows), self.bans.index_select(0, rows), bias,
                           token_ids, prompt_lens, lens)
 
-
+# %% ../../nbs/10_sampling.ipynb #57ac7f66
 def edits_of(params, output_indices, vocab_size: int, device, texts, bans) -> LogitEdits | None:
     """The edits for a batch given as lists, or None when nobody asks for any."""
     at = [i for i, p in enumerate(params if texts else ()) if p.edits_logits or (bans and bans[i])]
@@ -217,12 +223,6 @@ def edits_of(params, output_indices, vocab_size: int, device, texts, bans) -> Lo
                         for column in (range(len(params)), list(map(len, texts)), list(output_indices)))
     ids = torch.tensor([[*texts[i], *[0] * (longest - len(texts[i]))] for i in at], device=device)
     return table.select(rows, rows, ids, lens - done, lens)
-
-
-def bans_of(params: SamplingParams, ends: Sequence[int], bad_words: Sequence[Sequence[int]] = ()):
-    """A request's bans: `ends`, the tokens that may not come before `min_tokens`, and bad words as token ids."""
-    early = [(token_id, params.min_tokens) for token_id in ends if params.min_tokens]
-    return tuple(early + [(word[-1], 2**31, *word[:-1]) for word in bad_words])
 
 # %% ../../nbs/10_sampling.ipynb #ac262eeb
 def gather_logprobs(logits: Tensor, token_ids: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
