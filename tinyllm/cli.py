@@ -2,19 +2,20 @@
 
 # %% auto #0
 __all__ = ['EXAMPLES', 'DEFAULT_MAX_TOKENS', 'BENCH_EXAMPLES', 'OFFLINE_BENCHES', 'SERVE_EXAMPLES', 'UserError', 'Parser',
-           'add_generate', 'json_object', 'add_engine_options', 'add_offline_bench', 'add_serve_bench', 'add_reports',
-           'add_kernel_bench', 'add_profile_bench', 'add_bench', 'add_serve', 'read_keys', 'run_serve', 'add_chat',
-           'fetch', 'run_chat', 'build_parser', 'read_prompt', 'say', 'shared_seed', 'read_params', 'load', 'look_up',
-           'engine_options', 'prompt_for_terminal', 'write', 'stream_text', 'likelihoods', 'run_generate',
-           'check_outputs', 'two_lengths', 'read_load', 'run_offline_bench', 'command_of', 'save_report',
-           'run_serve_bench', 'import_clock', 'run_kernel_bench', 'run_profile_bench', 'run_bench', 'forget_stdout',
-           'main']
+           'json_object', 'add_engine_options', 'add_generate', 'add_reports', 'finite', 'add_offline_bench',
+           'add_serve_bench', 'add_kernel_bench', 'add_profile_bench', 'add_bench', 'add_serve', 'add_chat',
+           'build_parser', 'read_prompt', 'say', 'shared_seed', 'read_params', 'load', 'look_up', 'engine_options',
+           'prompt_for_terminal', 'write', 'stream_text', 'likelihoods', 'run_generate', 'read_keys', 'run_serve',
+           'fetch', 'pieces_of', 'run_chat', 'check_outputs', 'two_lengths', 'check_positive', 'read_load',
+           'command_of', 'save_report', 'run_offline_bench', 'read_traffic', 'run_serve_bench', 'import_clock',
+           'run_kernel_bench', 'decode_spans', 'run_profile_bench', 'run_bench', 'forget_stdout', 'main']
 
 # %% ../nbs/w15_command_line.ipynb #36aca405
 import argparse
 import contextlib
 import importlib.util
 import json
+import math
 import os
 import secrets
 import shlex
@@ -42,53 +43,6 @@ class Parser(argparse.ArgumentParser):
         if sys.stdout is not None:
             sys.stdout.flush()  # so that a reader who went away is noticed inside `main`
         super().exit(status, message)
-
-# %% ../nbs/w15_command_line.ipynb #61c70766
-EXAMPLES = """examples:
-  tinyllm generate "Once upon a time"
-  tinyllm generate "Once upon a time" --temperature 0 --max-tokens 50    the likeliest text
-  tinyllm generate "The old king" --seed 7 --top-p 0.9                    repeatable, no unlikely tail
-  tinyllm generate - < prompt.txt > story.txt                             prompt from standard input
-  tinyllm generate "Hello" --model path/to/checkpoint                     a Hugging Face folder
-"""
-DEFAULT_MAX_TOKENS = 200
-
-
-def add_generate(commands):
-    """The options of `tinyllm generate`."""
-    parser = commands.add_parser(
-        "generate", help="continue a text", description="Continue PROMPT, streaming to standard output.",
-        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_engine_options(parser)
-    add = parser.add_argument
-    add("prompt", metavar="PROMPT", help='the text to continue; "-" reads it from standard input '
-                                         "(one newline at its end is dropped)")
-    add("--model", default="fable", help="a bundled model (fable, fable-draft) or a folder (default: fable)")
-    add("--max-tokens", type=int, metavar="N",
-        help=f"stop after N tokens (default: {DEFAULT_MAX_TOKENS}, or what fits)")
-    add("--temperature", type=float, default=0.8, metavar="T",
-        help="0 is greedy, 1 the model's own odds (default: 0.8)")
-    add("--top-k", type=int, default=0, metavar="K",
-        help="draw from the K likeliest tokens only (default: 0, off)")
-    add("--top-p", type=float, default=1.0, metavar="P",
-        help="draw from the fewest tokens that hold this probability (default: 1, off)")
-    add("--min-p", type=float, default=0.0, metavar="P",
-        help="drop tokens less likely than P times the likeliest (default: 0, off)")
-    add("--repetition-penalty", type=float, default=1.0, metavar="R",
-        help="above 1: what was said before becomes less likely (default: 1, off)")
-    for name, each in (("presence", "once if it was written"), ("frequency", "for each time it was written")):
-        add(f"--{name}-penalty", type=float, default=0.0, metavar="X",
-            help=f"taken off a token's logit {each} (default: 0, off)")
-    add("--bad-words", nargs="+", action="extend", default=[], metavar="TEXT", help="never write these texts")
-    add("--logprobs", type=int, metavar="N",
-        help="at the end, on standard error: how likely each token was, and the N likeliest in its place")
-    add("--stop", action="append", default=[], metavar="TEXT",
-        help="end before this text; may be given several times")
-    add("--min-tokens", type=int, default=0, metavar="N", help="do not end before N tokens (default: 0)")
-    add("--seed", type=int, metavar="N",
-        help="the same seed gives the same text (default: a new one each time)")
-    add("--ignore-eos", action="store_true", help="run on past the model's end of text")
-    add("--quiet", action="store_true", help="no statistics on standard error")
 
 # %% ../nbs/w15_command_line.ipynb #facd44d7
 def json_object(text):
@@ -128,6 +82,53 @@ def add_engine_options(parser):
                        ("skip-tokenizer-init", "token ids in and out, no text (default: off)")):
         add(f"--{name}", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
 
+# %% ../nbs/w15_command_line.ipynb #61c70766
+EXAMPLES = """examples:
+  tinyllm generate "Once upon a time"
+  tinyllm generate "Once upon a time" --temperature 0 --max-tokens 50    the likeliest text
+  tinyllm generate "The old king" --seed 7 --top-p 0.9                    repeatable, no unlikely tail
+  tinyllm generate - < prompt.txt > story.txt                             prompt from standard input
+  tinyllm generate "Hello" --model path/to/checkpoint                     a Hugging Face folder
+"""
+DEFAULT_MAX_TOKENS = 200
+
+# %% ../nbs/w15_command_line.ipynb #a310e5f3
+def add_generate(commands):
+    """The options of `tinyllm generate`."""
+    parser = commands.add_parser(
+        "generate", help="continue a text", description="Continue PROMPT, streaming to standard output.",
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_engine_options(parser)
+    add = parser.add_argument
+    add("prompt", metavar="PROMPT", help='the text to continue; "-" reads it from standard input '
+                                         "(one newline at its end is dropped)")
+    add("--model", default="fable", help="a bundled model (fable, fable-draft) or a folder (default: fable)")
+    add("--max-tokens", type=int, metavar="N",
+        help=f"stop after N tokens (default: {DEFAULT_MAX_TOKENS}, or what fits)")
+    add("--temperature", type=float, default=0.8, metavar="T",
+        help="0 is greedy, 1 the model's own odds (default: 0.8)")
+    add("--top-k", type=int, default=0, metavar="K",
+        help="draw from the K likeliest tokens only (default: 0, off)")
+    add("--top-p", type=float, default=1.0, metavar="P",
+        help="draw from the fewest tokens that hold this probability (default: 1, off)")
+    add("--min-p", type=float, default=0.0, metavar="P",
+        help="drop tokens less likely than P times the likeliest (default: 0, off)")
+    add("--repetition-penalty", type=float, default=1.0, metavar="R",
+        help="above 1: what was said before becomes less likely (default: 1, off)")
+    for name, each in (("presence", "once if it was written"), ("frequency", "for each time it was written")):
+        add(f"--{name}-penalty", type=float, default=0.0, metavar="X",
+            help=f"taken off a token's logit {each} (default: 0, off)")
+    add("--bad-words", nargs="+", action="extend", default=[], metavar="TEXT", help="never write these texts")
+    add("--logprobs", type=int, metavar="N",
+        help="at the end, on standard error: how likely each token was, and the N likeliest in its place")
+    add("--stop", action="append", default=[], metavar="TEXT",
+        help="end before this text; may be given several times")
+    add("--min-tokens", type=int, default=0, metavar="N", help="do not end before N tokens (default: 0)")
+    add("--seed", type=int, metavar="N",
+        help="the same seed gives the same text (default: a new one each time)")
+    add("--ignore-eos", action="store_true", help="run on past the model's end of text")
+    add("--quiet", action="store_true", help="no statistics on standard error")
+
 # %% ../nbs/w15_command_line.ipynb #80842a62
 BENCH_EXAMPLES = """examples:
   tinyllm bench throughput                                    256 requests at once, on the bundled model
@@ -143,7 +144,23 @@ OFFLINE_BENCHES = {
     "ttft": "one long prompt: milliseconds to the first token",
 }
 
+# %% ../nbs/w15_command_line.ipynb #cbcaeb1c
+def add_reports(parser):
+    """Where the result goes: the same for every benchmark."""
+    parser.add_argument("--json", metavar="FILE",
+                        help='write all figures, with machine, versions, date and command; "-": print them')
+    parser.add_argument("--plot", metavar="FILE", help="draw them (.svg, .png or .pdf; needs matplotlib)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
+
+def finite(text):
+    """The number that a text stands for; neither infinite nor `nan`."""
+    with contextlib.suppress(ValueError):
+        if math.isfinite(number := float(text)):
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is no finite number")
+
+# %% ../nbs/w15_command_line.ipynb #3a5af26a
 def add_offline_bench(kinds, name):
     """The options of `tinyllm bench throughput`, `latency` and `ttft`."""
     parser = kinds.add_parser(name, help=OFFLINE_BENCHES[name], epilog=BENCH_EXAMPLES,
@@ -160,14 +177,14 @@ def add_offline_bench(kinds, name):
         help="tokens of a prompt, or least and most (default: 100 1024, for latency 128, for ttft 2048)")
     add("--output-len", type=int, nargs="+", metavar="N", **given,
         help="tokens of an answer, or least and most (default: 100 1024, for latency 512, for ttft 1)")
-    add("--temperature", type=float, metavar="T", **given, help="(default: 0.6 for throughput, else 0)")
-    add("--request-rate", type=float, metavar="R", **given, help="arrivals a second (default: all at once)")
+    add("--temperature", type=finite, metavar="T", **given, help="(default: 0.6 for throughput, else 0)")
+    add("--request-rate", type=finite, metavar="R", **given, help="arrivals a second (default: all at once)")
     add("--repeats", type=int, metavar="N", **given,
         help="runs, of which the middle one counts (default: 1, for latency 3, for ttft 5)")
     add("--seed", type=int, metavar="N", **given, help="of lengths, prompts and sampling (default: 0)")
     add_engine_options(parser)
 
-
+# %% ../nbs/w15_command_line.ipynb #cc16555d
 def add_serve_bench(kinds):
     """The options of `tinyllm bench serve`."""
     parser = kinds.add_parser(
@@ -180,33 +197,25 @@ def add_serve_bench(kinds):
     add("--model", help="the model's name there (default: the first it offers)")
     add("--api-key", default=os.environ.get("TINYLLM_API_KEY"), metavar="KEY", help="default: TINYLLM_API_KEY")
     add("--vocab-size", type=int, default=4096, metavar="N", help="prompts are random ids below N (default: 4096)")
-    add("--rate", type=float, nargs="+", metavar="R", help="arrivals a second, one run for each R")
+    add("--rate", type=finite, nargs="+", metavar="R", help="arrivals a second, one run for each R")
     add("--concurrency", type=int, metavar="N", help="instead: N clients that wait for their answers (default: 8)")
-    add("--burstiness", type=float, default=1.0, metavar="X", help="1: Poisson, below: in bursts (default: 1)")
+    add("--burstiness", type=finite, default=1.0, metavar="X", help="1: Poisson, below: in bursts (default: 1)")
     add("--trace", metavar="FILE", help="instead: arrival times in seconds, one a line")
     add("--num-requests", type=int, default=100, metavar="N", help="(default: 100)")
     add("--input-len", type=int, nargs="+", default=[100, 400], metavar="N", help="(default: 100 400)")
     add("--output-len", type=int, nargs="+", default=[50, 200], metavar="N", help="(default: 50 200)")
     add("--shared-len", type=int, default=0, metavar="N", help="tokens that all prompts begin with (default: 0)")
-    add("--long-prompts", type=float, default=0.0, metavar="P",
+    add("--long-prompts", type=finite, default=0.0, metavar="P",
         help="share of requests with the longest prompt (default: 0)")
-    add("--temperature", type=float, default=0.6, metavar="T", help="(default: 0.6)")
+    add("--temperature", type=finite, default=0.6, metavar="T", help="(default: 0.6)")
     add("--seed", type=int, default=0, metavar="N", help="(default: 0)")
-    add("--ttft", type=float, metavar="MS", help="promised time to the first token, for the goodput")
-    add("--tpot", type=float, metavar="MS", help="promised time for each further token, for the goodput")
+    add("--ttft", type=finite, metavar="MS", help="promised time to the first token, for the goodput")
+    add("--tpot", type=finite, metavar="MS", help="promised time for each further token, for the goodput")
     add("--json", metavar="FILE", help='write all figures; "-": print them')
     add("--plot", metavar="FILE", help="draw waiting times over the rate (needs matplotlib)")
     add("--quiet", action="store_true", help="no progress bar")
 
-
-def add_reports(parser):
-    """Where the result goes: the same for every benchmark."""
-    parser.add_argument("--json", metavar="FILE",
-                        help='write all figures, with machine, versions, date and command; "-": print them')
-    parser.add_argument("--plot", metavar="FILE", help="draw them (.svg, .png or .pdf; needs matplotlib)")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
-
-
+# %% ../nbs/w15_command_line.ipynb #b1ba55fa
 def add_kernel_bench(kinds):
     """The options of `tinyllm bench kernels`."""
     parser = kinds.add_parser(
@@ -221,7 +230,7 @@ def add_kernel_bench(kinds):
                                                                     "with commas between (default: all)")
     parser.add_argument("--device", default="auto", metavar="X", help="cpu, cuda (default: auto)")
 
-
+# %% ../nbs/w15_command_line.ipynb #a45a6e8e
 def add_profile_bench(kinds):
     """The options of `tinyllm bench profile`."""
     parser = kinds.add_parser(
@@ -238,7 +247,7 @@ def add_profile_bench(kinds):
     add("--steps", type=int, default=3, metavar="N", help="steps to note (default: 3)")
     add_engine_options(parser)
 
-
+# %% ../nbs/w15_command_line.ipynb #41fe5ea4
 def add_bench(commands):
     """`tinyllm bench`, with a command for each kind of measurement."""
     parser = commands.add_parser("bench", help="measure speed", description="Measure the engine's speed.",
@@ -258,7 +267,7 @@ SERVE_EXAMPLES = """examples:
        -d '{"model": "fable", "prompt": "Once upon a time", "max_tokens": 20}'
 """
 
-
+# %% ../nbs/w15_command_line.ipynb #2c0f0b34
 def add_serve(commands):
     """The options of `tinyllm serve`."""
     parser = commands.add_parser(
@@ -282,43 +291,6 @@ def add_serve(commands):
     add("--seed", type=int, default=0, metavar="N", help="for requests without one (default: 0)")
     add_engine_options(parser)
 
-
-def read_keys(args):
-    """All keys, from the options, the file and the environment; UserError when the file is missing or empty."""
-    keys = [*args.api_key, *os.environ.get("TINYLLM_API_KEY", "").split()]
-    if args.api_key_file:
-        try:
-            with open(args.api_key_file, encoding="utf-8") as file:
-                more = file.read().split()
-        except (OSError, ValueError) as error:
-            raise UserError(f"{args.api_key_file} cannot be read as keys: {error}") from None
-        if not more:
-            raise UserError(f"{args.api_key_file} holds no key: write one a line, or leave the option out")
-        keys += more
-    return tuple(keys)
-
-
-def run_serve(args):
-    """`tinyllm serve`: until told to stop."""
-    keys = read_keys(args)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch comes in
-    try:
-        from tinyllm.serve.api import ServerArgs, serve
-        from tinyllm.serve.engine import EngineDeadError
-    except ModuleNotFoundError as error:
-        raise UserError(f"serving needs {error.name}: pip install 'tinyllm-book[serve]', or '.[serve]' in a clone") \
-            from None
-    from tinyllm.llm import EngineArgs
-
-    look_up(args.model)
-    name = args.served_model_name or os.path.basename(os.path.normpath(args.model))
-    try:
-        engine = EngineArgs(args.model, seed=args.seed, **engine_options(args))
-        door = ServerArgs(name, keys, args.max_body_bytes, args.request_seconds)
-        return serve(engine, door, args.host, args.port, args.max_waiting, args.drain_seconds)
-    except (ValueError, OSError, EngineDeadError) as error:
-        raise UserError(str(error)) from None
-
 # %% ../nbs/w15_command_line.ipynb #aff780eb
 def add_chat(commands):
     """The options of `tinyllm chat`."""
@@ -331,52 +303,6 @@ def add_chat(commands):
     add("--system", metavar="TEXT", help="a message that comes before all others")
     add("--max-tokens", type=int, default=200, metavar="N", help="most tokens of an answer (default: 200)")
     add("--temperature", type=float, default=0.8, metavar="T", help="default: 0.8")
-
-
-def fetch(args, path, body=None):
-    """An open answer of the server, or a UserError with what it says."""
-    import urllib.error
-    import urllib.request
-
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {args.api_key}"} if args.api_key else {})
-    request = urllib.request.Request(args.url.rstrip("/") + path, body and json.dumps(body).encode(), headers)
-    try:
-        return urllib.request.urlopen(request, timeout=300)
-    except urllib.error.HTTPError as error:
-        with contextlib.suppress(ValueError, KeyError):
-            raise UserError(json.load(error)["error"]["message"]) from None
-        raise UserError(f"{args.url} answers with status {error.code}") from None
-    except OSError as error:
-        raise UserError(f"no server answers at {args.url} ({error}): start one with tinyllm serve") from None
-
-
-def run_chat(args):
-    """`tinyllm chat`: line by line, each answer written as it comes."""
-    model = args.model or json.load(fetch(args, "/models"))["data"][0]["id"]
-    talk = [{"role": "system", "content": args.system}] if args.system else []
-    while True:
-        say_prompt = "> " if sys.stdin.isatty() else ""
-        try:
-            line = input(say_prompt)
-        except EOFError:
-            return 0
-        if not line.strip():
-            return 0
-        talk.append({"role": "user", "content": line})
-        answer = ""
-        with fetch(args, "/chat/completions", {"model": model, "messages": talk, "stream": True, "max_tokens":
-                                               args.max_tokens, "temperature": args.temperature}) as events:
-            for event in events:
-                data = event.decode().strip().removeprefix("data: ")
-                if data and data != "[DONE]":
-                    chunk = json.loads(data)
-                    if "error" in chunk:
-                        raise UserError(chunk["error"]["message"])
-                    piece = chunk["choices"][0]["delta"].get("content") or "" if chunk["choices"] else ""
-                    answer += piece
-                    write(piece)
-        write("\n")
-        talk.append({"role": "assistant", "content": answer})
 
 # %% ../nbs/w15_command_line.ipynb #404ccad4
 def build_parser():
@@ -536,6 +462,94 @@ def run_generate(args):
             f"{first * 1000:.0f} ms), ended {ended}, seed {params.seed}")
     return 0
 
+# %% ../nbs/w15_command_line.ipynb #8f00c618
+def read_keys(args):
+    """All keys, from the options, the file and the environment; UserError when the file is missing or empty."""
+    keys = [*args.api_key, *os.environ.get("TINYLLM_API_KEY", "").split()]
+    if args.api_key_file:
+        try:
+            with open(args.api_key_file, encoding="utf-8") as file:
+                more = file.read().split()
+        except (OSError, ValueError) as error:
+            raise UserError(f"{args.api_key_file} cannot be read as keys: {error}") from None
+        if not more:
+            raise UserError(f"{args.api_key_file} holds no key: write one a line, or leave the option out")
+        keys += more
+    return tuple(keys)
+
+# %% ../nbs/w15_command_line.ipynb #c12902e1
+def run_serve(args):
+    """`tinyllm serve`: until told to stop."""
+    keys = read_keys(args)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch comes in
+    try:
+        from tinyllm.serve.api import ServerArgs, serve
+        from tinyllm.serve.engine import EngineDeadError
+    except ModuleNotFoundError as error:
+        raise UserError(f"serving needs {error.name}: pip install 'tinyllm-book[serve]', or '.[serve]' in a clone") \
+            from None
+    from tinyllm.llm import EngineArgs
+
+    look_up(args.model)
+    name = args.served_model_name or os.path.basename(os.path.normpath(args.model))
+    try:
+        engine = EngineArgs(args.model, seed=args.seed, **engine_options(args))
+        door = ServerArgs(name, keys, args.max_body_bytes, args.request_seconds)
+        return serve(engine, door, args.host, args.port, args.max_waiting, args.drain_seconds)
+    except (ValueError, OSError, EngineDeadError) as error:
+        raise UserError(str(error)) from None
+
+# %% ../nbs/w15_command_line.ipynb #f03dbe94
+def fetch(args, path, body=None):
+    """An open answer of the server, or a UserError with what it says."""
+    import urllib.error
+    import urllib.request
+
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {args.api_key}"} if args.api_key else {})
+    request = urllib.request.Request(args.url.rstrip("/") + path, body and json.dumps(body).encode(), headers)
+    try:
+        return urllib.request.urlopen(request, timeout=300)
+    except urllib.error.HTTPError as error:
+        with contextlib.suppress(ValueError, KeyError):
+            raise UserError(json.load(error)["error"]["message"]) from None
+        raise UserError(f"{args.url} answers with status {error.code}") from None
+    except OSError as error:
+        raise UserError(f"no server answers at {args.url} ({error}): start one with tinyllm serve") from None
+
+# %% ../nbs/w15_command_line.ipynb #8c1a0aad
+def pieces_of(events):
+    """The texts of a streamed answer, as they come. UserError when the server ends it with an error."""
+    for event in events:
+        data = event.decode().strip().removeprefix("data: ")
+        if data and data != "[DONE]":
+            chunk = json.loads(data)
+            if "error" in chunk:
+                raise UserError(chunk["error"]["message"])
+            yield chunk["choices"][0]["delta"].get("content") or "" if chunk["choices"] else ""
+
+# %% ../nbs/w15_command_line.ipynb #4bc1851d
+def run_chat(args):
+    """`tinyllm chat`: line by line, each answer written as it comes."""
+    model = args.model or json.load(fetch(args, "/models"))["data"][0]["id"]
+    talk = [{"role": "system", "content": args.system}] if args.system else []
+    while True:
+        say_prompt = "> " if sys.stdin.isatty() else ""
+        try:
+            line = input(say_prompt)
+        except EOFError:
+            return 0
+        if not line.strip():
+            return 0
+        talk.append({"role": "user", "content": line})
+        answer = ""
+        with fetch(args, "/chat/completions", {"model": model, "messages": talk, "stream": True, "max_tokens":
+                                               args.max_tokens, "temperature": args.temperature}) as events:
+            for piece in pieces_of(events):
+                answer += piece
+                write(piece)
+        write("\n")
+        talk.append({"role": "assistant", "content": answer})
+
 # %% ../nbs/w15_command_line.ipynb #f67a20a8
 def check_outputs(args):
     """UserError when a report could not be written, drawn or compared in the end."""
@@ -556,19 +570,41 @@ def two_lengths(name, numbers):
                         "or the least and the most")
     return least, most
 
-# %% ../nbs/w15_command_line.ipynb #941298a0
+# %% ../nbs/w15_command_line.ipynb #343f0a1a
+def check_positive(numbers):
+    """UserError when an option's number, or one of its numbers, is not above 0."""
+    for name, some in numbers.items():
+        for number in some if isinstance(some, list) else [some]:
+            if number is not None and not number > 0:
+                raise UserError(f"--{name.replace('_', '-')} is {number} but must be above 0")
+
+
 def read_load(args, default, context):
     """`default` with what was asked for in its place; a default prompt is cut to what the context holds."""
     given = {name: getattr(args, name) for name in default.__dataclass_fields__ if hasattr(args, name)}
-    for name in ("num_requests", "repeats", "request_rate"):
-        if name in given and not given[name] > 0:
-            raise UserError(f"--{name.replace('_', '-')} is {given[name]} but must be above 0")
+    check_positive({name: given[name] for name in ("num_requests", "repeats", "request_rate") if name in given})
     for name in {"input_len", "output_len"} & given.keys():
         given[name] = two_lengths(name.replace("_", "-"), given[name])
     settings = replace(default, **given)
     return settings if "input_len" in given else settings.fitted(context)
 
+# %% ../nbs/w15_command_line.ipynb #cd6fd17d
+def command_of(args):
+    """The command line as it was typed, for a report."""
+    return shlex.join(["tinyllm", *getattr(args, "words", ())])
 
+
+def save_report(args, report, describe, draw):
+    """Print the report, and write and draw it where that was asked for."""
+    data = json.dumps(report, indent=1, allow_nan=False) + "\n"
+    write(data if args.json == "-" else describe(report) + "\n")
+    if args.json not in (None, "-"):
+        with open(args.json, "w", encoding="utf-8") as file:
+            file.write(data)
+    if args.plot:
+        draw(report).savefig(args.plot)
+
+# %% ../nbs/w15_command_line.ipynb #c7ae5ec5
 def run_offline_bench(args):
     """`tinyllm bench throughput`, `latency` or `ttft`."""
     check_outputs(args)
@@ -587,40 +623,35 @@ def run_offline_bench(args):
     save_report(args, report, bench.describe, bench.draw)
     return 0
 
+# %% ../nbs/w15_command_line.ipynb #41c0d5c4
+def read_traffic(args):
+    """The load that was asked for, or a UserError."""
+    from tinyllm.serve.load import Traffic
 
-def command_of(args):
-    """The command line as it was typed, for a report."""
-    return shlex.join(["tinyllm", *getattr(args, "words", ())])
+    check_positive({name: getattr(args, name) for name in ("num_requests", "rate", "concurrency", "burstiness")})
+    trace = ()
+    if args.trace:
+        try:
+            with open(args.trace) as file:
+                trace = tuple(map(finite, file.read().split()))
+        except (OSError, ValueError, argparse.ArgumentTypeError) as error:
+            raise UserError(f"{args.trace} cannot be read as arrival times: {error}") from None
+    return Traffic(
+        len(trace) or args.num_requests, two_lengths("input-len", args.input_len),
+        two_lengths("output-len", args.output_len), None, None if args.rate or trace else args.concurrency or 8,
+        args.burstiness, trace, args.shared_len, args.long_prompts, args.temperature, args.seed)
 
-
-def save_report(args, report, describe, draw):
-    """Print the report, and write and draw it where that was asked for."""
-    data = json.dumps(report, indent=1, allow_nan=False) + "\n"
-    write(data if args.json == "-" else describe(report) + "\n")
-    if args.json not in (None, "-"):
-        with open(args.json, "w", encoding="utf-8") as file:
-            file.write(data)
-    if args.plot:
-        draw(report).savefig(args.plot)
-
-
+# %% ../nbs/w15_command_line.ipynb #a30a1f42
 def run_serve_bench(args):
     """`tinyllm bench serve`: one run for each rate, or one with clients that wait."""
     check_outputs(args)
+    traffic = read_traffic(args)
     from tqdm import tqdm
 
     from tinyllm import bench
     from tinyllm.serve import load
 
     model = args.model or json.load(fetch(args, "/models"))["data"][0]["id"]
-    trace = ()
-    if args.trace:
-        with open(args.trace) as file:
-            trace = tuple(map(float, file.read().split()))
-    traffic = load.Traffic(
-        len(trace) or args.num_requests, two_lengths("input-len", args.input_len),
-        two_lengths("output-len", args.output_len), None, None if args.rate or trace else args.concurrency or 8,
-        args.burstiness, trace, args.shared_len, args.long_prompts, args.temperature, args.seed)
     promise = {f"{name}_ms": most for name in ("ttft", "tpot") if (most := getattr(args, name)) is not None}
     runs = []
     for rate in args.rate or [None]:
@@ -629,16 +660,10 @@ def run_serve_bench(args):
                                  args.api_key, lambda answer: bar.update()))
     report = {"benchmark": "serve", "model": model, "runs": runs,
               "provenance": bench.provenance("cpu", command_of(args))}
-    data = json.dumps(report, indent=1) + "\n"
-    write(data if args.json == "-" else load.describe(report) + "\n")
-    if args.json not in (None, "-"):
-        with open(args.json, "w", encoding="utf-8") as file:
-            file.write(data)
-    if args.plot:
-        load.draw(report).savefig(args.plot)
+    save_report(args, report, load.describe, load.draw)
     return int(any(run["result"]["failed"] for run in runs))
 
-
+# %% ../nbs/w15_command_line.ipynb #2c824f80
 def import_clock():
     """`tinyllm.engine.clock`, or a UserError where Triton is missing."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch comes in
@@ -667,18 +692,14 @@ def run_kernel_bench(args):
     save_report(args, {"benchmark": "kernels", **report, "provenance": origin}, clock.describe_kernels, clock.draw_kernels)
     return 0
 
-
-def run_profile_bench(args):
-    """`tinyllm bench profile`: requests that all decode, and a few steps of them."""
-    check_outputs(args)
-    for name in ("num_requests", "input_len", "steps"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} is {getattr(args, name)} but must be at least 1")
-    clock = import_clock()
+# %% ../nbs/w15_command_line.ipynb #5080f54b
+def decode_spans(args, engine):
+    """The spans of `args.steps` steps in which all requests decode. UserError when the model cannot be had."""
     from tinyllm import bench
-    from tinyllm.llm import LLM, pick_device
+    from tinyllm.engine import clock
+    from tinyllm.llm import LLM
 
-    tail, engine = 8, engine_options(args)  # steps before those that are noted
+    tail = 8  # steps before those that are noted
     longest = args.input_len + args.num_requests + args.steps + 2 * tail
     try:
         llm = LLM(args.model, **{"max_model_len": longest, "max_num_seqs": args.num_requests, **engine,
@@ -695,6 +716,21 @@ def run_profile_bench(args):
         llm.core.step()
     spans = clock.timeline(llm.core, args.steps)
     llm.engine.stop(jobs)
+    return spans
+
+# %% ../nbs/w15_command_line.ipynb #162fb4a1
+def run_profile_bench(args):
+    """`tinyllm bench profile`: requests that all decode, and a few steps of them."""
+    check_outputs(args)
+    for name in ("num_requests", "input_len", "steps"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} is {getattr(args, name)} but must be at least 1")
+    clock = import_clock()
+    from tinyllm import bench
+    from tinyllm.llm import pick_device
+
+    engine = engine_options(args)
+    spans = decode_spans(args, engine)
     device = pick_device(engine.get("device", "auto"))
     report = {"benchmark": "profile", "model": os.path.basename(os.path.normpath(args.model)), "engine": engine,
               "requests": args.num_requests, "input_len": args.input_len, "steps": args.steps, "spans": spans,
@@ -702,7 +738,7 @@ def run_profile_bench(args):
     save_report(args, report, lambda r: clock.describe_timeline(r["spans"]), lambda r: clock.draw_timeline(r["spans"]))
     return 0
 
-
+# %% ../nbs/w15_command_line.ipynb #6d16c8bb
 def run_bench(args):
     """`tinyllm bench`: whichever kind of measurement was asked for."""
     kinds = {name: run_offline_bench for name in OFFLINE_BENCHES}
