@@ -2,9 +2,10 @@
 
 # %% auto #0
 __all__ = ['MAX_N', 'MAX_ANSWERS', 'MAX_STOPS', 'MAX_SCHEMA_BYTES', 'MAX_SCHEMA_DEPTH', 'Ids', 'Strict', 'StreamOptions',
-           'JsonSchema', 'ResponseFormat', 'Function', 'Tool', 'Named', 'NamedTool', 'Common', 'depth',
-           'CompletionRequest', 'Called', 'PastCall', 'Message', 'ChatRequest', 'TokenizeRequest', 'DetokenizeRequest',
-           'usage', 'number', 'completion_logprobs', 'chat_logprobs', 'error_body', 'header']
+           'JsonSchema', 'ResponseFormat', 'Function', 'Tool', 'Named', 'NamedTool', 'depth', 'check_size',
+           'OpenAIWishes', 'Common', 'CompletionRequest', 'Called', 'PastCall', 'Message', 'ChatRequest',
+           'TokenizeRequest', 'DetokenizeRequest', 'usage', 'number', 'completion_logprobs', 'chat_logprobs',
+           'error_body', 'header']
 
 # %% ../../nbs/w22_openai_protocol.ipynb #c3b2f732
 import json
@@ -42,7 +43,7 @@ class ResponseFormat(Strict):
 
 Ids = Annotated[list[int], Field(max_length=1_000_000)]
 
-
+# %% ../../nbs/w22_openai_protocol.ipynb #754983a0
 class Function(Strict):
     """What a client offers the model to call."""
 
@@ -65,9 +66,27 @@ class NamedTool(Strict):
     type: Literal["function"]
     function: Named
 
+# %% ../../nbs/w22_openai_protocol.ipynb #97584e31
+def depth(value) -> int:
+    """How deep a JSON value is nested."""
+    level, deepest = [value], 0
+    while level:
+        deepest += 1
+        level = [child for item in level if isinstance(item, (dict, list))
+                 for child in (item.values() if isinstance(item, dict) else item)]
+    return deepest
 
-class Common(Strict):
-    """What both kinds of request have: OpenAI's parameters, and vLLM's where OpenAI has none."""
+
+def check_size(what: str, value, way_out: str, deepest: int | None = None) -> None:
+    """ValueError when a schema is larger or nested deeper than is taken. deepest: its depth, if it is known."""
+    size, levels = len(json.dumps(value)), depth(value) if deepest is None else deepest
+    if size > MAX_SCHEMA_BYTES or levels > MAX_SCHEMA_DEPTH:
+        raise ValueError(f"{what} {size:,} bytes and {levels} levels, but at most {MAX_SCHEMA_BYTES:,} and "
+                         f"{MAX_SCHEMA_DEPTH} are taken: {way_out}")
+
+# %% ../../nbs/w22_openai_protocol.ipynb #93679b99
+class OpenAIWishes(Strict):
+    """What OpenAI's two kinds of request have in common."""
 
     model: str
     max_tokens: int | None = Field(None, ge=1)
@@ -83,6 +102,27 @@ class Common(Strict):
     logit_bias: dict[str, float] | None = Field(None, max_length=1024)
     response_format: ResponseFormat | None = None
     user: str | None = None  # the client's own note; changes nothing anywhere
+
+    def callable_tools(self) -> list[Tool]:
+        """The tools that the answer may call."""
+        return []
+
+    def json_schema(self) -> str | None:
+        """The JSON schema that answers must fit, as text; None when any text will do."""
+        wish = self.response_format
+        if wish is None or wish.type == "text":
+            return None
+        if wish.type == "json_object":
+            return '{"type": "object"}'
+        if wish.json_schema is None:
+            raise ValueError("response_format has type json_schema but no json_schema: give one")
+        check_size("the JSON schema has", wish.json_schema.schema_, "make it smaller")
+        return json.dumps(wish.json_schema.schema_)
+
+# %% ../../nbs/w22_openai_protocol.ipynb #f1da9416
+class Common(OpenAIWishes):
+    """What both kinds of request have: OpenAI's parameters, and vLLM's where OpenAI has none."""
+
     top_k: int = 0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
@@ -109,35 +149,6 @@ class Common(Strict):
             stop=self.stop or (), stop_token_ids=self.stop_token_ids or (), logit_bias=self.logit_bias or (),
             bad_words=tuple(self.bad_words), grammar=grammar)
 
-    def callable_tools(self) -> list[Tool]:
-        """The tools that the answer may call."""
-        return []
-
-    def json_schema(self) -> str | None:
-        """The JSON schema that answers must fit, as text; None when any text will do."""
-        wish = self.response_format
-        if wish is None or wish.type == "text":
-            return None
-        if wish.type == "json_object":
-            return '{"type": "object"}'
-        if wish.json_schema is None:
-            raise ValueError("response_format has type json_schema but no json_schema: give one")
-        text = json.dumps(wish.json_schema.schema_)
-        if len(text) > MAX_SCHEMA_BYTES or depth(wish.json_schema.schema_) > MAX_SCHEMA_DEPTH:
-            raise ValueError(f"the JSON schema has {len(text):,} bytes and {depth(wish.json_schema.schema_)} levels, "
-                             f"but at most {MAX_SCHEMA_BYTES:,} and {MAX_SCHEMA_DEPTH} are taken: make it smaller")
-        return text
-
-
-def depth(value) -> int:
-    """How deep a JSON value is nested."""
-    level, deepest = [value], 0
-    while level:
-        deepest += 1
-        level = [child for item in level if isinstance(item, (dict, list))
-                 for child in (item.values() if isinstance(item, dict) else item)]
-    return deepest
-
 # %% ../../nbs/w22_openai_protocol.ipynb #bbd469fc
 class CompletionRequest(Common):
     """A text to continue, or several."""
@@ -160,7 +171,7 @@ class CompletionRequest(Common):
                              f"most {MAX_ANSWERS} are given at once: send several requests")
         return prompts
 
-
+# %% ../../nbs/w22_openai_protocol.ipynb #ae9bd3fd
 class Called(Strict):
     name: str = Field(max_length=64)
     arguments: str
@@ -182,7 +193,7 @@ class PastCall(Strict):
                 from None
         return {"id": self.id, "type": "function", "function": {"name": self.function.name, "arguments": arguments}}
 
-
+# %% ../../nbs/w22_openai_protocol.ipynb #cebeefb5
 class Message(Strict):
     """One turn of a conversation."""
 
@@ -203,7 +214,7 @@ class Message(Strict):
                 "tool_call_id": self.tool_call_id}
         return {"role": self.role, "content": content} | {key: value for key, value in more.items() if value}
 
-
+# %% ../../nbs/w22_openai_protocol.ipynb #eade7998
 class ChatRequest(Common):
     """A conversation to answer."""
 
@@ -222,11 +233,8 @@ class ChatRequest(Common):
                 raise ValueError("tool_choice or parallel_tool_calls is given, but no tools: give tools too, or leave both out")
             return []
         names = [tool.function.name for tool in self.tools]
-        size = len(json.dumps([tool.model_dump() for tool in self.tools]))
         deepest = max(depth(tool.function.parameters or {}) for tool in self.tools)
-        if size > MAX_SCHEMA_BYTES or deepest > MAX_SCHEMA_DEPTH:
-            raise ValueError(f"the tools have {size:,} bytes and {deepest} levels, but at most {MAX_SCHEMA_BYTES:,} and "
-                             f"{MAX_SCHEMA_DEPTH} are taken: make them smaller")
+        check_size("the tools have", [tool.model_dump() for tool in self.tools], "make them smaller", deepest)
         if len(set(names)) < len(names):
             raise ValueError("two tools have the same name: give each its own")
         if any((tool.function.parameters or {}).get("type", "object") != "object" for tool in self.tools):
@@ -241,7 +249,7 @@ class ChatRequest(Common):
             return [self.tools[names.index(self.tool_choice.function.name)]]
         return self.tools
 
-
+# %% ../../nbs/w22_openai_protocol.ipynb #2a67054c
 class TokenizeRequest(Strict):
     model: str | None = None
     prompt: str
@@ -288,7 +296,7 @@ def chat_logprobs(piece, top: int) -> dict | None:
         "top_logprobs": [entry(o) for o in sorted(line.values(), key=lambda o: o.rank) if o.rank <= top]}
         for token, line in zip(piece.token_ids, piece.logprobs, strict=False)]}
 
-
+# %% ../../nbs/w22_openai_protocol.ipynb #ff322d23
 def error_body(message: str, kind: str, code: int | str | None = None, param: str | None = None) -> dict:
     """An error in OpenAI's form."""
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
