@@ -87,8 +87,8 @@ book: $(MARKS)/exported widgets ## render _book/index.html and _book/tinyllm.pdf
 
 # ---- proof ----
 
-test: $(MARKS)/test-tools $(MARKS)/exported widgets lint ## everything: chapters, package, book (JOBS=2 files at a time)
-	@$(BIN)/python -m pytest tests --ignore=tests/gpu -n $(JOBS) --dist loadfile $(ARGS)
+test: $(MARKS)/test-tools $(MARKS)/exported widgets lint ## everything: chapters, package, book (JOBS=2 at a time)
+	@$(BIN)/python -m pytest tests --ignore=tests/gpu -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: $(MARKS)/test-tools
 	@$(BIN)/ruff check -q .

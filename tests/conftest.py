@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -11,9 +12,25 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-if "PYTEST_XDIST_WORKER" in os.environ:  # tests run beside each other: threads that wait for a core would stand in line
+BESIDE_OTHERS = "PYTEST_XDIST_WORKER" in os.environ
+if BESIDE_OTHERS:  # threads that wait for a core would stand in line
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(ROOT / "book"))  # the press
+
+# What takes longest, first: so that no process is left with it at the end, while the others have nothing to do.
+FIRST = ("test_the_whole_book_is_made", "test_notebook_runs", "test_wheel")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
+def pytest_collection_modifyitems(items):
+    """Where tests run beside each other, those of a file stay in one process, unless they are marked `apart`."""
+    if BESIDE_OTHERS:
+        for item in items:
+            if not item.get_closest_marker("apart"):
+                item.add_marker(pytest.mark.xdist_group(item.path.name))
+        places = {item: [name in item.nodeid for name in FIRST] for item in items}
+        items.sort(key=lambda item: places[item].index(True) if any(places[item]) else len(FIRST))
+
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = (
@@ -36,20 +53,71 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def book_html(tmp_path_factory) -> Path:
-    """The folder of the real book's pages, rendered once for all processes, with everything they load."""
+def made_once(tmp_path_factory):
+    """made_once("name", make): the folder `name` of this run; the first process to need it calls `make(folder)`."""
     from filelock import FileLock
-    from press.__main__ import main
 
     base = tmp_path_factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    out, done, start = base / "book_html", base / "book_html.done", time.perf_counter()
-    with FileLock(base / "book_html.lock"):
-        if not done.exists():
-            assert main(["html", "--root", str(ROOT), "--out", str(out)]) == 0
-            print(f"[pages] the book's pages, rendered in {time.perf_counter() - start:.1f} s")
-            done.touch()
-    return out
+    base = base.parent if BESIDE_OTHERS else base
+
+    def made(name: str, make) -> Path:
+        folder, done = base / name, base / f"{name}.done"
+        with FileLock(base / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # half of it, where `make` failed before
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+def core_seconds() -> float:
+    """What this process and those it waited for have computed so far: no neighbour changes it."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+@pytest.fixture(scope="session")
+def whole_book(made_once) -> Path:
+    """A copy of the book's sources, pages and PDF made from nothing but `make widgets`; `spent.json` says how fast."""
+    from press.__main__ import main
+
+    def make(folder):
+        leave = shutil.ignore_patterns("node_modules", ".ipynb_checkpoints")
+        scripts = [name for name in (".make/widgets", ".make/widgets.js", ".make/finder.js") if (ROOT / name).exists()]
+        for name in ("_quarto.yml", "index.qmd", "nbs", "book", "tinyllm/models", *scripts):
+            source, target = ROOT / name, folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(source, target, ignore=leave) if source.is_dir() else shutil.copy(source, target)
+        start, spent = time.perf_counter(), core_seconds()
+        assert main(["all", "--root", str(folder)]) == 0
+        spent = {"seconds": time.perf_counter() - start, "core": core_seconds() - spent}
+        (folder / "spent.json").write_text(json.dumps(spent))
+
+    return made_once("whole_book", make)
+
+
+@pytest.fixture(scope="session")
+def book_html(request, made_once) -> Path:
+    """The folder of the real book's pages, rendered once for all processes, with everything they load."""
+    from press.__main__ import main
+
+    if the_whole_book_is_made(request):
+        return request.getfixturevalue("whole_book") / "_book"
+
+    def make(folder):
+        start = time.perf_counter()
+        assert main(["html", "--root", str(ROOT), "--out", str(folder)]) == 0
+        print(f"[pages] the book's pages, rendered in {time.perf_counter() - start:.1f} s")
+
+    return made_once("book_html", make)
+
+
+def the_whole_book_is_made(request) -> bool:
+    """Whether a test that this run selected needs it: a few tests of pages alone do not wait for the PDF."""
+    return any("whole_book" in getattr(item, "fixturenames", ()) for item in request.session.items)
 
 
 @pytest.fixture(scope="module")

@@ -5,26 +5,17 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from press.execute import differences, has_code, notebooks, run_all, same_text, tidy, same_widget
+from press.execute import differences, execute, has_code, notebooks, same_text, tidy, same_widget
 
 CEILING = 60.0  # seconds a chapter may take on two cores before we say so; reported, not asserted
 SPINE_LIMIT, ALL_SPINES_LIMIT = 900, 20_000
 CHAPTERS = [p for p in notebooks() if p.stem[0].isdigit()]
 
 
-@pytest.fixture(scope="session")
-def outcomes():
-    """All notebooks, executed once, two at a time."""
-    results = {o.path: o for o in run_all([p for p in notebooks() if has_code(p)])}
-    slowest = sorted(results.values(), key=lambda o: -o.seconds)
-    print(f"\n{len(results)} notebooks, {sum(o.seconds for o in slowest):.0f} s of kernels; the slowest:",
-          *(f"{o.path.stem} {o.seconds:.1f} s" for o in slowest[:5]))
-    return results
-
-
+@pytest.mark.apart
 @pytest.mark.parametrize("path", [p for p in notebooks() if has_code(p)], ids=lambda p: p.stem)
-def test_notebook_runs_and_its_outputs_are_fresh(path, outcomes):
-    outcome = outcomes[path]
+def test_notebook_runs_and_its_outputs_are_fresh(path):
+    outcome = execute(path)
     assert not outcome.error, outcome.error
     found = differences(nbformat.read(path, as_version=4), outcome.notebook)
     assert not found, "\n".join(found) + "\nThe stored outputs are old: make run"

@@ -7,9 +7,7 @@ the page, so every test here checks that too.
 import itertools
 import json
 import re
-import resource
 import shutil
-import time
 import urllib.parse
 from pathlib import Path
 
@@ -342,23 +340,9 @@ def test_without_scripts_there_is_still_a_book(page_factory, book_html, name):
 # Time
 
 
-def core_seconds() -> float:
-    """What this process and those it waited for have computed so far: no neighbour changes it."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(u.ru_utime + u.ru_stime for u in used)
-
-
-def test_the_whole_book_is_made_from_nothing_with_two_core_minutes(tmp_path, capsys):
-    for name in ("_quarto.yml", "index.qmd", "nbs", "book", "tinyllm/models"):
-        source, target = ROOT / name, tmp_path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("node_modules", ".ipynb_checkpoints"))
-        else:
-            shutil.copy(source, target)
-    start, spent = time.perf_counter(), core_seconds()
-    assert main(["all", "--root", str(tmp_path)]) == 0
-    seconds, spent = time.perf_counter() - start, core_seconds() - spent
+@pytest.mark.apart
+def test_the_whole_book_is_made_from_nothing_with_two_core_minutes(whole_book, capsys):
+    spent = json.loads((whole_book / "spent.json").read_text())
     with capsys.disabled():
-        print(f"\n[book] all of it from nothing, pages and PDF: {seconds:.1f} s, {spent:.1f} s of a core")
-    assert spent < 120
+        print("\n[book] all of it from nothing, pages and PDF: {seconds:.1f} s, {core:.1f} s of a core".format(**spent))
+    assert spent["core"] < 120

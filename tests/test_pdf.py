@@ -1,6 +1,5 @@
 """The printed book: what stands in it, that links lead somewhere, and that nothing leaves the page."""
 import base64
-import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +8,8 @@ import numpy as np
 import pypdf
 import pypdfium2
 import pytest
-import typst
 import yaml
-from PIL import Image
+from conftest import the_whole_book_is_made
 
 from press import __main__ as press
 from press import pdf
@@ -230,29 +228,27 @@ def alternatives(node) -> list[str]:
     return own + (alternatives(node["/K"]) if "/K" in node else [])
 
 
-def outside_the_text_block(folder: Path) -> list[int]:
+def outside_the_text_block(file: Path) -> list[int]:
     """Numbers of the pages with ink in the left or right margin, looking at the pages as pictures."""
     dots = 40  # per inch
     found = []
-    source = folder / "book.typ"
-    pages = typst.compile(source, root=folder, ignore_system_fonts=True, format="png", ppi=dots)
-    for number, picture in enumerate(pages, start=1):
-        ink = np.asarray(Image.open(io.BytesIO(picture)).convert("L")) < 200
-        left, right = (0.8, 0.65) if number % 2 else (0.65, 0.8)  # the margin inside the binding is wider
-        if ink[:, : int(left * dots) - 2].any() or ink[:, ink.shape[1] - int(right * dots) + 2 :].any():
-            found.append(number)
+    with pypdfium2.PdfDocument(file) as document:
+        for number, page in enumerate(document, start=1):
+            ink = np.asarray(page.render(scale=dots / 72).to_pil().convert("L")) < 200
+            left, right = (0.8, 0.65) if number % 2 else (0.65, 0.8)  # the margin inside the binding is wider
+            if ink[:, : int(left * dots) - 2].any() or ink[:, ink.shape[1] - int(right * dots) + 2 :].any():
+                found.append(number)
     return found
 
 
-def test_nothing_runs_into_the_margins(small, tmp_path):
-    pdf.write_sources(*read(small, tokens=TOKENS, second=SECOND), tmp_path)
-    assert outside_the_text_block(tmp_path) == []
+def test_nothing_runs_into_the_margins(small):
+    assert outside_the_text_block(small / "out.pdf") == []
 
 
 def test_the_margin_check_sees_what_runs_out(tmp_path):
     bad = "```{=typst}\n#box(width: 7in, fill: black, height: 4pt)\n```"
-    pdf.write_sources(*read(tmp_path, bad=HEAD.format(title="Seen") + bad), tmp_path)
-    assert outside_the_text_block(tmp_path) == [4]
+    build(tmp_path, bad=HEAD.format(title="Seen") + bad)
+    assert outside_the_text_block(tmp_path / "out.pdf") == [4]
 
 
 def data_uri(kind: str, data: bytes) -> str:
@@ -293,26 +289,27 @@ def test_the_same_book_gives_the_same_bytes(small, tmp_path):
 
 @dataclass
 class Whole:
-    """The real book: its chapters, the folder with its Typst sources, its PDF and the text of each page."""
+    """The real book: its chapters, its PDF and the text of each page."""
 
     chapters: list[Chapter]
-    folder: Path
+    file: Path
     reader: pypdf.PdfReader
     pages: list[str]
 
 
 @pytest.fixture(scope="module")
-def whole(root, tmp_path_factory) -> Whole:
-    folder, problems = tmp_path_factory.mktemp("whole"), []
-    book = read_config(root)
+def whole(request, root, tmp_path_factory) -> Whole:
+    made = the_whole_book_is_made(request)
+    book, problems = read_config(request.getfixturevalue("whole_book") if made else root), []
     chapters = press.read(book, problems)
     assert problems == []
-    pdf.write_sources(book, chapters, folder)
-    data = pdf.compile_pdf(folder)
-    with pypdfium2.PdfDocument(data) as document:  # twenty times as fast as pypdf at reading text
+    file = book.pdf if made else tmp_path_factory.mktemp("whole") / "book.pdf"
+    if not made:
+        pdf.build(book, chapters, file)
+    with pypdfium2.PdfDocument(file) as document:  # twenty times as fast as pypdf at reading text
         pages = [page.get_textpage().get_text_range() for page in document]
     pages = [" ".join(page.replace("\ufffe\r\n", "").replace("\ufffe", "").split()) for page in pages]
-    return Whole(chapters, folder, pypdf.PdfReader(io.BytesIO(data)), pages)
+    return Whole(chapters, file, pypdf.PdfReader(file), pages)
 
 
 def test_the_book_has_every_part_chapter_and_level_two_section_in_its_contents(whole):
@@ -373,4 +370,4 @@ def test_the_book_has_a_plausible_number_of_pages_and_all_its_links_resolve(whol
 
 
 def test_nothing_in_the_book_runs_into_the_margins(whole):
-    assert outside_the_text_block(whole.folder) == []
+    assert outside_the_text_block(whole.file) == []
