@@ -63,6 +63,7 @@ const style = css`
   button:disabled { border-color: var(--tl-line); color: var(--tl-muted); cursor: default; }
   @media (pointer: coarse) { button { min-height: 2.5rem; } }
   :focus-visible { outline: 2px solid var(--tl-accent); outline-offset: 2px; }
+  input[type="range"]:focus-visible { outline-offset: -1px; border-radius: 6px; } /* its label stands close above */
   .for-ears { position: absolute; width: 1px; height: 1px; margin: -1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
   .foot { display: flex; justify-content: flex-end; margin-top: 0.7rem; }
   .foot button { min-height: 1.75rem; padding: 0.1rem 0.4rem; border: 0; background: none; color: var(--tl-muted); font-size: 0.8125rem; text-decoration: underline; text-decoration-color: color-mix(in srgb, currentcolor 40%, transparent); text-underline-offset: 0.2em; }

@@ -190,7 +190,7 @@ class Bytes extends TinyElement {
       <line class="ridge" x1=${x(ridge)} x2=${x(ridge)} y1=${y(chip.rate)} y2=${high - bottom} />
       <text class="where" x=${x(ridge) + 4} y=${high - bottom - 6}>${ridge.toFixed(0)}</text>
       <text class="where hbm" x=${x(3)} y=${y(3 * chip.bandwidth) - 12} text-anchor="end" transform="rotate(0)">HBM</text>
-      <text class="where" x=${wide - right} y=${y(chip.rate) - 6} text-anchor="end">tensor cores</text>
+      <text class="where" x=${wide - right} y=${y(chip.rate) - 10} text-anchor="end">tensor cores</text>
       ${path.map(([px, py]) => svg`<circle class="other" cx=${px} cy=${py} r="2.5" />`)}
       <circle class="here" cx=${cx} cy=${cy} r="6" />
       <text x=${(left + wide - right) / 2} y=${high - 3} text-anchor="middle">FLOPs for each byte from HBM</text>

@@ -209,7 +209,7 @@ class Embeddings extends TinyElement {
     .friend { fill: ${unsafeCSS(COLORS.token)}; }
     .here { fill: ${unsafeCSS(COLORS.chosen)}; }
     .under { fill: none; stroke: var(--tl-ink); stroke-width: 1.5; }
-    .thread { stroke: ${unsafeCSS(COLORS.token)}; stroke-opacity: 0.45; }
+    .thread { stroke: light-dark(${unsafeCSS(COLORS.token)}, var(--tl-accent)); stroke-opacity: 0.45; }
     .name { fill: var(--tl-muted); font-family: var(--tl-sans); font-size: 11.5px; text-anchor: middle; paint-order: stroke; stroke: var(--tl-paper); stroke-width: 3px; stroke-linejoin: round; pointer-events: none; }
     .name.beside { fill: var(--tl-ink); }
     .name.looked { fill: var(--tl-ink); font-size: 13px; font-weight: 700; }
