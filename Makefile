@@ -5,13 +5,14 @@ BIN    := $(VENV)/bin
 MARKS  := .make
 JOBS   ?= 2
 RUN    := PYTHONPATH=book $(BIN)/python -m
+PIP    := $(BIN)/pip install -q --no-compile # a module is compiled when it is first imported; most never are
 
 NOTEBOOKS := $(wildcard nbs/*.ipynb)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help book html pdf widgets export run check text sync lab test lint mutants test-gpu wheel clean FORCE
+.PHONY: help book html pdf widgets export run check text sync lab test tools lint mutants test-gpu wheel clean FORCE
 
 help: ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,24 +27,24 @@ $(MARKS)/venv: $(MARKS)/pins
 	@echo "[venv] making $(VENV)"
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"tinyllm needs Python 3.11 or newer, this is {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install -q "pip>=25.1"
+	@$(PIP) "pip>=25.1"
 	@touch $@
 
 $(MARKS)/book-tools: $(MARKS)/venv
 	@echo "[install] what rendering needs (nbdev, jupytext, pandoc, typst)"
-	@$(BIN)/pip install -q --group book
+	@$(PIP) --group book
 	@$(MAKE) -s $(MARKS)/package
 	@touch $@
 
-$(MARKS)/test-tools: $(MARKS)/venv
+$(MARKS)/test-tools: $(MARKS)/book-tools # part of it, and never two installers at once
 	@echo "[install] what running and testing needs (torch, transformers, pytest, ...)"
-	@$(BIN)/pip install -q --group test
+	@$(PIP) --group test
 	@$(MAKE) -s $(MARKS)/package
 	@touch $@
 
 $(MARKS)/package: $(MARKS)/venv book/kit/pyproject.toml
-	@$(BIN)/pip install -q "setuptools>=77.0.3"
-	@PYTHONWARNINGS=ignore $(BIN)/pip install -q --no-deps --no-build-isolation -e . -e book/kit
+	@$(PIP) "setuptools>=77.0.3"
+	@PYTHONWARNINGS=ignore $(PIP) --no-deps --no-build-isolation -e . -e book/kit
 	@if [ -d .git ]; then git config diff.jupytext.textconv "$(CURDIR)/$(BIN)/jupytext --to py:percent --opt cell_metadata_filter=tags --output -"; fi
 	@touch $@
 
@@ -70,7 +71,7 @@ sync: $(MARKS)/book-tools ## fold edits of .text/ back into nbs/, outputs kept
 	@$(MAKE) -s export
 
 lab: $(MARKS)/test-tools ## open the notebooks in JupyterLab
-	@$(BIN)/pip install -q --group lab
+	@$(PIP) --group lab
 	@$(BIN)/jupyter lab nbs
 
 # ---- from notebooks to the book ----
@@ -86,6 +87,8 @@ book: $(MARKS)/exported widgets ## render _book/index.html and _book/tinyllm.pdf
 	fi
 
 # ---- proof ----
+
+tools: $(MARKS)/test-tools
 
 test: $(MARKS)/test-tools $(MARKS)/exported widgets lint ## everything: chapters, package, book (JOBS=2 at a time)
 	@$(BIN)/python -m pytest tests --ignore=tests/gpu -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
