@@ -53,7 +53,7 @@ def test_paged_attention_packs_any_group(group):
 @pytest.mark.parametrize("heads, kv_heads", [(8, 8), (8, 2), (14, 2)])
 @pytest.mark.parametrize("dtype", ALL, ids=str)
 def test_many_requests_share_programs_by_pairs_of_heads(dtype, heads, kv_heads):
-    count = 1024 // kv_heads
+    count = 1608 // kv_heads
     contexts = tuple(1 + 37 * i % 300 for i in range(count))
     checks.check_attention("cuda", dtype, (1,) * count, contexts, heads, kv_heads, 64, 16)
     checks.check_raw_attention("cuda", dtype, contexts, heads, kv_heads, 64, 16)

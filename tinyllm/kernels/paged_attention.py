@@ -238,10 +238,13 @@ class Shape:
 
 def one_query_shape(dtype: torch.dtype, splits: int, requests: int, kv_heads: int) -> Shape:
     """What was fastest on an H200 for a single query of each request."""
-    pack = 2 if splits == 1 and kv_heads % 2 == 0 and requests * kv_heads >= 1024 else 1
+    programs = requests * kv_heads
+    pack = 2 if splits == 1 and kv_heads % 2 == 0 and programs >= 1100 else 1
     if dtype == torch.float32:
         return Shape(16, 16, 4, 2, pack)
-    return Shape(64, 16, 4, 3) if splits > 2 else Shape(128, 16, 4, 2, pack)
+    if splits > 2 or programs >= 1600:
+        return Shape(64, 16, 4, 3, pack)
+    return Shape(64, 16, 2, 3) if splits == 2 or 800 <= programs < 1100 else Shape(128, 16, 4, 2, pack)
 
 
 def many_queries_shape(dtype: torch.dtype, group: int) -> Shape:
@@ -252,7 +255,8 @@ def many_queries_shape(dtype: torch.dtype, group: int) -> Shape:
 # %% ../../nbs/w09_kernel_paged_attention.ipynb #12b6147f
 def parts_for(requests: int, kv_heads: int, programs: int = 264) -> int:
     """Into how many parts to cut contexts so that the card has this many programs: a power of two up to 16."""
-    return min(triton.next_power_of_2(triton.cdiv(programs, requests * kv_heads)), 16)
+    wanted = triton.next_power_of_2(triton.cdiv(programs, requests * kv_heads))
+    return min(max(wanted, 2 if requests * kv_heads <= 2 * programs else 1), 16)  # contexts differ: short parts fill gaps
 
 # %% ../../nbs/w09_kernel_paged_attention.ipynb #ca0f3280
 def paged_attention(q: Tensor, keys: Tensor, values: Tensor, pages: Pages, scale: float,
