@@ -100,7 +100,7 @@ mutants: $(MARKS)/test-tools $(MARKS)/exported ## break a line, see its test fai
 	@$(BIN)/python tests/mutants.py $(if $(QUICK),--quick)
 
 test-gpu: ## kernels, graphs and overlap, on a CUDA machine with torch and pytest
-	$(PYTHON) -m pytest tests/gpu
+	$(PYTHON) -m pytest tests/gpu $$($(PYTHON) -c "import xdist; print('-n 14 --dist worksteal')" 2>/dev/null)
 
 wheel: $(MARKS)/test-tools $(MARKS)/exported widgets ## dist/tinyllm_book-*.whl
 	@rm -rf build
