@@ -163,7 +163,7 @@ def page_factory(browser, book_html):
             is_mobile=touch,
             java_script_enabled=javascript,
         )
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)  # the time that others leave us is little
         contexts.append(context)
         page = context.new_page()
         watch(page)

@@ -36,12 +36,16 @@ class Server:
         threading.Thread(target=lambda: self.said.extend(self.process.stdout), daemon=True).start()
         headers = {"Authorization": f"Bearer {keys[0]}"} if keys else {}
         self.http = httpx.Client(base_url=self.url, timeout=60, headers=headers)
-        for _ in range(400):
-            try:
-                if self.http.get("/health").status_code == 200:
-                    break
-            except httpx.ConnectError:
-                time.sleep(0.05)
+        end = time.monotonic() + 60
+        while not self.healthy():
+            assert self.process.poll() is None and time.monotonic() < end, "".join(self.said)
+            time.sleep(0.05)
+
+    def healthy(self):
+        try:
+            return self.http.get("/health").status_code == 200
+        except httpx.ConnectError:
+            return False
 
     def metric(self, name):
         page = self.http.get("/metrics").text

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -71,7 +72,7 @@ def visit(chromium):
 
     def visit(url, scheme="light", width=1440, height=1000, key=KEY, **options):
         context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, **options)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda m: m.type == "error" and "status of 40" not in m.text and problems.append(m.text))
@@ -125,6 +126,14 @@ def frozen(server):
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def stand_still(route):
+    """The page as it comes, but that it asks for itself again: axe needs longer than that where cores are few."""
+    answer = route.fetch()
+    again = re.compile(r'<meta http-equiv="?refresh"?[^>]*>')
+    assert len(again.findall(answer.text())) == 1
+    route.fulfill(response=answer, body=again.sub("", answer.text()))
 
 
 def figures(page) -> dict:
@@ -237,7 +246,9 @@ def test_without_the_script_there_are_tables_that_say_how_to_get_the_page(tmp_pa
             if folder := os.environ.get("TINYLLM_SHOTS"):
                 page.screenshot(path=f"{folder}/tables.png", full_page=True)
         assert "make widgets" in page.locator("main").inner_text() and page.url.endswith("/tables")
-        assert axe(page) == [] or all(problem.startswith("meta-refresh") for problem in axe(page))
+        page.route("**/tables", stand_still)
+        page.reload()
+        assert page.locator("main").count() == 1 and axe(page) == []
         assert httpx.get(server.url + "/live.js").status_code == 404
         state = server.http.get("/live").json()
         assert state["pool"]["num_blocks"] == 96 and json.dumps(state).count(SECRET) == 0

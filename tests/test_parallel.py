@@ -53,12 +53,18 @@ def alone():
     return answers(LLM("fable", **TIGHT))
 
 
-def gone(pids, within=5.0):
+def runs(pid) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]
+    except (FileNotFoundError, ProcessLookupError):  # the latter where it ends between opening and reading
+        return False
+
+
+def gone(pids, within=20.0):
     """Whether these processes have ended, or do so soon."""
     end = time.monotonic() + within
     while time.monotonic() < end:
-        if not any(Path(f"/proc/{pid}/stat").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]
-                   for pid in pids):  # fmt: skip
+        if not any(map(runs, pids)):
             return True
         time.sleep(0.05)
     return False

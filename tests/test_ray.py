@@ -41,7 +41,7 @@ def cluster(root):
     assert set(os.listdir("/dev/shm")) <= before
 
 
-def settled(ray, cpus=4.0, within=10.0):
+def settled(ray, cpus=4.0, within=30.0):
     """Whether everything that was reserved is given back, or will be soon."""
     end = time.monotonic() + within
     while ray.available_resources().get("CPU") != cpus and time.monotonic() < end:
