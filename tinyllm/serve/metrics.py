@@ -73,7 +73,8 @@ class LastMinute:
             for what, number in counts.items():
                 if what[0] == kind:
                     found[what[1]] = found.get(what[1], 0) + number
-        answer, below, total = {"count": sum(found.values())}, 0, sum(found.values())
+        below, total = 0, sum(found.values())
+        answer = {"count": total}
         for bucket in sorted(found):
             below += found[bucket]
             for p in (50, 90, 99):
@@ -91,10 +92,10 @@ COUNTERS = {"num_preemptions": "Requests sent back to wait.", "prefix_cache_quer
             "prefix_cache_hits": "Tokens that were found there.", "prompt_tokens": "Tokens of prompts.",
             "generation_tokens": "Tokens generated.", "spec_decode_num_draft_tokens": "Tokens guessed.",
             "spec_decode_num_accepted_tokens": "Guessed tokens that stood."}
-HISTOGRAMS = {"time_to_first_token_seconds": LONG[:0] + SHORT + LONG[6:], "inter_token_latency_seconds": SHORT,
+HISTOGRAMS = {"time_to_first_token_seconds": SHORT + LONG[7:], "inter_token_latency_seconds": SHORT,
               "e2e_request_latency_seconds": LONG, "request_prompt_tokens": COUNTS, "request_generation_tokens": COUNTS}
 
-
+# %% ../../nbs/w14_metrics.ipynb #47243208
 class Metrics:
     """Everything that `/metrics` shows. One registry for each server, so that several can live in a process."""
 
