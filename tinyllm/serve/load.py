@@ -87,7 +87,7 @@ async def ask(http, url: str, body: dict, begun: float) -> Answer:
         answer.error = repr(error)
     return answer
 
-
+# %% ../../nbs/w28_load.ipynb #7b316141
 async def play(url: str, traffic: Traffic, model: str, vocab_size: int, api_key: str | None = None,
                on_answer=lambda answer: None) -> tuple[list[Answer], float]:
     """Play the load on a server; url ends in /v1. Returns the answers and the seconds it took."""
@@ -124,7 +124,7 @@ def summary(answers: list[Answer], seconds: float, promise: dict[str, float]) ->
             **{key: percentiles([one[key] for one in each]) for key in ("ttft_ms", "tpot_ms", "e2el_ms")},
             "itl_ms": percentiles(1e3 * gaps)}
 
-
+# %% ../../nbs/w28_load.ipynb #f26562a9
 def run(url: str, traffic: Traffic, model: str, vocab_size: int, promise: dict[str, float] | None = None,
         api_key: str | None = None, on_answer=lambda answer: None) -> dict:
     """Play a load and sum it up, as a dict for json.dump."""
