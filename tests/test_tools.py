@@ -133,7 +133,8 @@ def test_a_call_can_be_demanded(client, choice, many):
     if choice == "required" and many is None:
         assert len(calls) > 1 or answer.finish_reason == "tool_calls"  # as many as it likes, up to the limit
         return
-    assert answer.finish_reason == "tool_calls" and len(calls) == 1 and fits(calls[0])
+    wanted = "tool_calls" if isinstance(choice, str) else "stop"  # as OpenAI and vLLM end a call of a named function
+    assert answer.finish_reason == wanted and len(calls) == 1 and fits(calls[0])
     assert isinstance(choice, str) or calls[0].function.name == "now"
 
 

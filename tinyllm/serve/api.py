@@ -39,6 +39,7 @@ from tinyllm.serve.protocol import (
     ChatRequest,
     CompletionRequest,
     DetokenizeRequest,
+    NamedTool,
     TokenizeRequest,
     chat_logprobs,
     completion_logprobs,
@@ -230,7 +231,7 @@ async def complete(service: Service, request: CompletionRequest, scope) -> list:
     prompts = [p if isinstance(p, list) else await service.encode(p) for p in request.prompts()]
     return [(ids, params, request.priority, service.salt(scope, request.cache_salt)) for ids in prompts]
 
-
+# %% ../../nbs/w13_serving.ipynb #be059de6
 async def completion_pieces(service: Service, request: CompletionRequest, asks: list) -> AsyncIterator[dict]:
     """Pieces of a streamed completion, in the order in which they come."""
     counts = {"prompt": 0, "tokens": 0, "cached": 0}
@@ -270,7 +271,7 @@ async def completion_pieces(service: Service, request: CompletionRequest, asks: 
             await task
     yield {"choices": [], "usage": usage(counts["prompt"], counts["tokens"], counts["cached"])}
 
-
+# %% ../../nbs/w13_serving.ipynb #a5d5fd23
 async def whole(pieces: AsyncIterator[dict], choices: int) -> tuple[list[dict], dict]:
     """All pieces put together: the choices, and what they have cost."""
     texts, ends, cost = [""] * choices, [{}] * choices, {}
@@ -290,6 +291,7 @@ async def whole(pieces: AsyncIterator[dict], choices: int) -> tuple[list[dict], 
 async def chat_pieces(service: Service, request: ChatRequest, ask) -> AsyncIterator[dict]:
     """Pieces of a streamed answer."""
     tokens, readers = 0, [CallReader() for _ in range(request.n)] if request.callable_tools() else None
+    named = isinstance(request.tool_choice, NamedTool)  # then the call is what was asked for, and ends with "stop"
     for i in range(request.n):
         yield {"choices": [{"index": i, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]}
     with service.engine.ask(*ask) as waiter:
@@ -299,7 +301,7 @@ async def chat_pieces(service: Service, request: ChatRequest, ask) -> AsyncItera
             if readers:
                 reader = readers[piece.index]
                 delta = reader.read(piece.text, reason is not None)
-                reason = "tool_calls" if reason == "stop" and reader.complete else reason
+                reason = "tool_calls" if reason == "stop" and reader.complete and not named else reason
                 if not delta and reason is None and piece.logprobs is None:
                     continue
             yield {"choices": [{"index": piece.index, "delta": delta, "finish_reason": reason,
@@ -363,7 +365,7 @@ def build_app(engine: AsyncEngine, args: ServerArgs) -> FastAPI:
     add_live_page(app, engine, args.served_model_name)
     return app
 
-
+# %% ../../nbs/w13_serving.ipynb #8f550765
 def add_completions(app: FastAPI, service: Service) -> None:
     """The two paths that answer."""
     engine, model = service.engine, service.args.served_model_name
@@ -399,7 +401,7 @@ def add_completions(app: FastAPI, service: Service) -> None:
             return Response(status_code=499)
         return JSONResponse(header(name, "chat.completion", model) | {"choices": answer[0], "usage": answer[1]})
 
-
+# %% ../../nbs/w13_serving.ipynb #08bd8284
 def add_others(app: FastAPI, service: Service) -> None:
     """Everything else: health, numbers, models, tokens."""
     engine, model = service.engine, service.args.served_model_name
@@ -474,7 +476,7 @@ class Listener(H11Protocol):
                 self.transport.write(self.conn.send(event))
         self.transport.close()
 
-
+# %% ../../nbs/w13_serving.ipynb #fdc7515b
 class DrainingServer(uvicorn.Server):
     """A uvicorn server that remembers why it has stopped, and after a signal returns as after any other end."""
 
@@ -493,7 +495,7 @@ class DrainingServer(uvicorn.Server):
         """Stop as soon as those who wait have been told."""
         self.failed = self.should_exit = True
 
-
+# %% ../../nbs/w13_serving.ipynb #ab46a71f
 def serve(engine_args: EngineArgs, args: ServerArgs, host: str = "127.0.0.1", port: int = 8000,
           max_waiting: int = 1024, drain_seconds: int = 60) -> int:
     """Serve until told to stop. Returns the process's exit status: 1 when the engine has died."""
