@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['LATER', 'NEVER', 'MIN_TEMPERATURE', 'whole_number', 'real_number', 'token_id_tuple', 'text_tuple', 'bias_pairs',
-           'explain_unknown', 'with_known_names', 'RequestOutputKind', 'SamplingParams', 'checked_values',
-           'checked_favours', 'checked_ends']
+           'explain_unknown', 'with_known_names', 'RequestOutputKind', 'SamplingParams', 'checked_favours',
+           'checked_ends', 'checked_values']
 
 # %% ../../nbs/w02_sampling_parameters.ipynb #61f5edf3
 import difflib
@@ -109,7 +109,7 @@ def with_known_names(cls):
     cls.__init__ = checked
     return cls
 
-# %% ../../nbs/w02_sampling_parameters.ipynb #8c83d682
+# %% ../../nbs/w02_sampling_parameters.ipynb #4c765fe8
 class RequestOutputKind(Enum):
     """What a stream shows at each step: all so far, only what is new, or nothing but the end."""
 
@@ -117,7 +117,7 @@ class RequestOutputKind(Enum):
     DELTA = 1
     FINAL_ONLY = 2
 
-
+# %% ../../nbs/w02_sampling_parameters.ipynb #8c83d682
 @with_known_names
 @dataclass(frozen=True)
 class SamplingParams:
@@ -172,6 +172,41 @@ class SamplingParams:
         return frozenset(self.stop_token_ids) | (frozenset() if self.ignore_eos else frozenset(eos_token_ids))
 
 # %% ../../nbs/w02_sampling_parameters.ipynb #2224b2f1
+def checked_favours(p):
+    """The fields that favour some tokens over others, and those that report how likely they were."""
+    values = {name: real_number(name, getattr(p, name), -2, 2, "use 0 for none")
+              for name in ("presence_penalty", "frequency_penalty")}
+    values["repetition_penalty"] = real_number(
+        "repetition_penalty", p.repetition_penalty, 0, 1e30, "use 1 for none", above=True)
+    for name in ("logprobs", "prompt_logprobs"):
+        asked = getattr(p, name)
+        values[name] = None if asked is None or asked is False else 1 if asked is True else whole_number(
+            name, asked, -1, None, "use -1 for the whole vocabulary, and leave it out for none")
+    allowed = None if p.allowed_token_ids is None else token_id_tuple("allowed_token_ids", p.allowed_token_ids)
+    if allowed == ():
+        raise ValueError("allowed_token_ids is empty, so no token could ever come: leave it out to allow all")
+    if p.grammar is not None and not callable(p.grammar):
+        raise ValueError(f"grammar is {p.grammar!r} but must be a function that gives a function")
+    return values | {"allowed_token_ids": allowed, "logit_bias": bias_pairs(p.logit_bias),
+                     "bad_words": text_tuple("bad_words", p.bad_words)}
+
+# %% ../../nbs/w02_sampling_parameters.ipynb #0c0c63bf
+def checked_ends(p):
+    """The fields that say where the answer ends."""
+    most = p.max_tokens if p.max_tokens is None else whole_number(
+        "max_tokens", p.max_tokens, 1, None, "ask for at least one token")
+    stop = text_tuple("stop", p.stop)
+    if stop and not p.detokenize:
+        raise ValueError("stop looks for texts, but detokenize is False, so there is no text: use stop_token_ids")
+    return {
+        "max_tokens": most,
+        "min_tokens": whole_number("min_tokens", p.min_tokens, 0, most, "use 0 for no minimum"),
+        "stop": stop,
+        "stop_token_ids": token_id_tuple("stop_token_ids", p.stop_token_ids),
+        "output_kind": RequestOutputKind(p.output_kind),
+    }
+
+# %% ../../nbs/w02_sampling_parameters.ipynb #20eb530c
 MIN_TEMPERATURE = 0.01
 
 
@@ -197,38 +232,3 @@ def checked_values(p):
         "min_p": real_number("min_p", p.min_p, 0, 1, "use 0 to keep every token"),
         "seed": None if seed == -1 else seed,
     } | checked_favours(p) | checked_ends(p)
-
-
-def checked_favours(p):
-    """The fields that favour some tokens over others, and those that report how likely they were."""
-    values = {name: real_number(name, getattr(p, name), -2, 2, "use 0 for none")
-              for name in ("presence_penalty", "frequency_penalty")}
-    values["repetition_penalty"] = real_number(
-        "repetition_penalty", p.repetition_penalty, 0, 1e30, "use 1 for none", above=True)
-    for name in ("logprobs", "prompt_logprobs"):
-        asked = getattr(p, name)
-        values[name] = None if asked is None or asked is False else 1 if asked is True else whole_number(
-            name, asked, -1, None, "use -1 for the whole vocabulary, and leave it out for none")
-    allowed = None if p.allowed_token_ids is None else token_id_tuple("allowed_token_ids", p.allowed_token_ids)
-    if allowed == ():
-        raise ValueError("allowed_token_ids is empty, so no token could ever come: leave it out to allow all")
-    if p.grammar is not None and not callable(p.grammar):
-        raise ValueError(f"grammar is {p.grammar!r} but must be a function that gives a function")
-    return values | {"allowed_token_ids": allowed, "logit_bias": bias_pairs(p.logit_bias),
-                     "bad_words": text_tuple("bad_words", p.bad_words)}
-
-
-def checked_ends(p):
-    """The fields that say where the answer ends."""
-    most = p.max_tokens if p.max_tokens is None else whole_number(
-        "max_tokens", p.max_tokens, 1, None, "ask for at least one token")
-    stop = text_tuple("stop", p.stop)
-    if stop and not p.detokenize:
-        raise ValueError("stop looks for texts, but detokenize is False, so there is no text: use stop_token_ids")
-    return {
-        "max_tokens": most,
-        "min_tokens": whole_number("min_tokens", p.min_tokens, 0, most, "use 0 for no minimum"),
-        "stop": stop,
-        "stop_token_ids": token_id_tuple("stop_token_ids", p.stop_token_ids),
-        "output_kind": RequestOutputKind(p.output_kind),
-    }
