@@ -11,12 +11,11 @@ from torch import nn
 from tinyllm.engine.core import EngineCore, Request
 from tinyllm.engine.generate import generate
 from tinyllm.engine.params import SamplingParams
-from tinyllm.engine.runner import Runner
+from tinyllm.engine.runner import CpuRunner, Runner
 from tinyllm.engine.sampling import bans_of
 from tinyllm.engine.scheduler import Scheduler
 from tinyllm.model.attention import AttentionInputs
 from tinyllm.model.backends import PagedAttention
-from tinyllm.model.flat import FlatForward
 from tinyllm.model.transformer import ModelConfig, Transformer
 from tinyllm.model.weights import load_model
 
@@ -97,9 +96,8 @@ class Ladder:
         options = {"num_blocks": 64, "block_size": 4, "max_num_seqs": 5, "max_num_batched_tokens": 64}
         options.update(max_model_len=128, **changes)
         scheduler = Scheduler(**options)
-        runner = Runner(self.model, options["num_blocks"], options["block_size"], options["max_num_seqs"], 128)
-        if flat:
-            runner.fast_forward = FlatForward(self.model, runner.caches)
+        make = CpuRunner if flat else Runner
+        runner = make(self.model, options["num_blocks"], options["block_size"], options["max_num_seqs"], 128)
         core = EngineCore(scheduler, runner, depth)
         requests = [self.request(i) for i in range(len(self.prompts))]
         for request in requests:
@@ -157,8 +155,10 @@ RUNGS = {
     "blocks of 1": {"block_size": 1, "num_blocks": 200},
     "blocks of 3": {"block_size": 3},
     "blocks of 16": {"block_size": 16, "num_blocks": 20},
-    "with fewer operations": {"flat": True},
-    "with fewer operations, in few rows": {"flat": True, "max_num_seqs": 2, "depth": 1},
+    "in kernels": {"flat": True},
+    "in kernels, in few rows": {"flat": True, "max_num_seqs": 2, "depth": 1},
+    "in kernels, in blocks of 1": {"flat": True, "block_size": 1, "num_blocks": 200},
+    "in kernels, chunked by 7": {"flat": True, "max_num_batched_tokens": 7, "block_size": 3},
     "overlapped": {"depth": 1},
     "two ahead": {"depth": 2},
 }
@@ -222,9 +222,7 @@ def test_a_row_with_a_grammar_waits_for_its_last_token_alone(depth):
 def test_a_row_with_a_new_tenant_does_not_read_what_the_last_one_left():
     model = tiny()
     scheduler = Scheduler(64, 4, max_num_seqs=1, max_num_batched_tokens=64, max_model_len=128)
-    runner = Runner(model, 64, 4, 1, 128)
-    runner.fast_forward = FlatForward(model, runner.caches)
-    core = EngineCore(scheduler, runner)
+    core = EngineCore(scheduler, CpuRunner(model, 64, 4, 1, 128))
     greedy = SamplingParams(temperature=0, max_tokens=4, ignore_eos=True)
     for prompt in ([5, 6, 7, 8, 9], [20, 21, 22, 23, 24, 25, 26, 27]):  # 5 + 3 computed, then 8: the same length
         core.add(request := Request("r", prompt, greedy))

@@ -20,13 +20,13 @@ from .engine.core import EngineCore, Output, Request
 from .engine.generate import room_for
 from .engine.kv_cache import blocks_that_fit, free_memory
 from .engine.params import RequestOutputKind, SamplingParams
-from .engine.runner import Runner
+from .engine.runner import CpuRunner, Runner
 from .engine.sampling import bans_of
 from .engine.scheduler import Scheduler
 from .engine.speculative import SpeculativeConfig, Speculator
 from .engine.speculative_runner import SpeculativeRunner
 from .model.backends import PagedAttention
-from .model.flat import FlatForward
+from .model.flat import can_compile
 from .model.tokenizer import Detokenizer, load_tokenizer
 from .model.transformer import Transformer
 from .model.weights import dummy_model, load_model, read_config, resolve
@@ -261,6 +261,8 @@ def build_core(args: EngineArgs, model: Transformer, max_model_len: int) -> Engi
         args = with_budget(args, 8192, max_model_len)
         make_runner = graph_runner(args.max_num_batched_tokens, record=not args.enforce_eager)
         working = step_memory(model, args.max_num_batched_tokens, args.max_num_seqs) if blocks is None else 0
+    elif weight.dtype == torch.float32 and not args.enforce_eager and can_compile():
+        make_runner = CpuRunner
     if blocks is None:
         most = args.max_num_seqs * -(-max_model_len // args.block_size)
         memory = free_memory(weight.device, args.gpu_memory_utilization) - working
@@ -272,9 +274,6 @@ def build_core(args: EngineArgs, model: Transformer, max_model_len: int) -> Engi
         return EngineCore(build_scheduler(args, blocks, max_model_len, speculator),
                           SpeculativeRunner(model, *sizes, speculator.k, draft))
     scheduler, runner = build_scheduler(args, blocks, max_model_len), make_runner(model, *sizes)
-    if weight.device.type == "cpu" and weight.dtype == torch.float32 and not args.enforce_eager:
-        runner.fast_forward = FlatForward(model, runner.caches)
-        runner.logits = runner.fast_forward.logits
     overlap = on_card if args.async_scheduling is None else args.async_scheduling
     return EngineCore(scheduler, runner, depth=int(overlap))
 

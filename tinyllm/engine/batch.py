@@ -55,6 +55,5 @@ def make_batch(plan: Plan, prompt_lens: np.ndarray, max_len: int, block_tables: 
         positions, query_starts.int(), context_lens.int(), int(counts.max()), int(ends.max()),
         slot_mapping=block * block_size + positions % block_size,
         block_tables=block_tables.index_select(0, rows), num_single=num_single,
-        max_single_context=int(ends[:num_single].max(initial=0)), pieces=pieces,
-        owners=(plan.rows[:num_single], plan.epochs[:num_single]), single_contexts=ends[:num_single])
+        max_single_context=int(ends[:num_single].max(initial=0)), pieces=pieces)
     return Batch(places, inputs, *sampling)

@@ -6,7 +6,6 @@ __all__ = ['PagedInputs', 'singles', 'piece', 'Scratch', 'PagedAttention']
 # %% ../../nbs/w05_attention_backends.ipynb #1855a5ff
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -19,14 +18,11 @@ class PagedInputs(AttentionInputs):
 
     num_single: how many have one query; max_single_context: the longest of their contexts.
     pieces: (first row, queries, context) of each of the others, in order.
-    owners, single_contexts: of those with one query, the engine's rows and their tenants, and the contexts.
     """
 
     num_single: int = 0
     max_single_context: int = 0
     pieces: tuple[tuple[int, int, int], ...] = ()
-    owners: tuple[np.ndarray, np.ndarray] | None = None
-    single_contexts: np.ndarray | None = None
     memo: dict = field(default_factory=dict, compare=False, repr=False)
 
 # %% ../../nbs/w05_attention_backends.ipynb #8511cd2d
