@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 MARKS  := .make
 JOBS   ?= 2
 RUN    := PYTHONPATH=book $(BIN)/python -m
-PIP    := $(BIN)/pip install -q --no-compile # a module is compiled when it is first imported; most never are
+PIP    := $(BIN)/pip install -q
 
 NOTEBOOKS := $(wildcard nbs/*.ipynb)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
