@@ -36,6 +36,10 @@ def test_the_card_s_engine_says_what_the_plain_one_says():
     assert run("graph_engine.py", TRITON_INTERPRET="1").count("same") == 3
 
 
+def test_ranks_of_cards_say_what_the_plain_runner_says():
+    assert run("graph_ranks.py", TRITON_INTERPRET="1").count("same") == 2
+
+
 @pytest.mark.parametrize("module", ["tinyllm.llm", "tinyllm.engine.runner"])
 def test_triton_is_not_imported_before_it_is_needed(module):
     code = f"import sys; import {module}; sys.exit('triton' in sys.modules)"

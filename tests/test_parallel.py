@@ -194,6 +194,12 @@ def test_guesses_in_a_pipeline_are_refused():
         LLM("fable", pipeline_parallel_size=2, speculative_config={"method": "ngram"})
 
 
+def test_more_ranks_than_cards_are_refused_before_anything_starts(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match=r"puts 4 ranks on this machine, which has 2 GPUs: ask for at most 2"):
+        LLM("fable", device="cuda", tensor_parallel_size=2, pipeline_parallel_size=2)
+
+
 PROGRAM = """
 from tests.test_parallel import PARAMS, PROMPTS, TIGHT, answers
 from tinyllm.llm import LLM

@@ -302,14 +302,15 @@ def build_spread_core(args: EngineArgs, max_model_len: int) -> EngineCore:
     """Scheduler, ranks and the loop between them."""
     from tinyllm.parallel.executors import Deployment, LaunchedExecutor, ProcessExecutor, launched
 
+    args = with_budget(args, 8192 if pick_device(args.device) == "cuda" else 2048, max_model_len)
     speculator = None if args.speculative_config is None else build_speculator(args)
     make_executor = LaunchedExecutor if launched() else ProcessExecutor
     if args.distributed_executor_backend == "ray":
         from tinyllm.parallel.ray_cluster import RayExecutor as make_executor
     executor = make_executor(Deployment(
         str(args.model), args.dtype, pick_device(args.device), args.load_format, args.seed, args.block_size,
-        args.max_num_seqs, max_model_len, args.tensor_parallel_size, args.pipeline_parallel_size,
-        args.gpu_memory_utilization, args.speculative_config))
+        args.max_num_seqs, max_model_len, args.max_num_batched_tokens, args.enforce_eager, args.tensor_parallel_size,
+        args.pipeline_parallel_size, args.gpu_memory_utilization, args.speculative_config))
     blocks = args.num_gpu_blocks_override or executor.num_blocks
     executor.start(blocks)
     if speculator is not None:

@@ -126,11 +126,13 @@ class RecordedSteps(Runner):
     """A `Runner` that keeps on the device what a step needs, and records a step of each size."""
 
     draw, logprobs_of = staticmethod(draw), staticmethod(logprobs_of)
+    fuse = FusedTransformer
+    quiet = False  # whether recording goes without a bar
 
     def __init__(self, model: Transformer, num_blocks: int, block_size: int, max_num_seqs: int,
                  max_model_len: int, *, max_num_batched_tokens: int = 2048, record: bool = True):
         super().__init__(model, num_blocks, block_size, max_num_seqs, max_model_len)
-        self.model = FusedTransformer(model, max_model_len)
+        self.model = self.fuse(model, max_model_len)
         self.temperatures = torch.zeros(max_num_seqs, device=self.device)
         self.seeds = torch.zeros(max_num_seqs, dtype=torch.int64, device=self.device)
         self.row_prompt_lens = torch.zeros(max_num_seqs, dtype=torch.int32, device=self.device)
@@ -141,7 +143,7 @@ class RecordedSteps(Runner):
         updates = max_num_batched_tokens // block_size + 2 * max_num_seqs
         self.mail = Mail(max_num_seqs, updates, self.device)
         kind = next(model.parameters()).dtype
-        self.scores = torch.empty(max_num_seqs, model.config.vocab_size, dtype=kind, device=self.device)
+        self.scores = torch.full((max_num_seqs, self.model.num_scores), -torch.inf, dtype=kind, device=self.device)
         self.hidden = torch.empty(max_num_seqs, model.config.hidden_size, dtype=kind, device=self.device)
         self.drawn = torch.zeros(max_num_seqs, dtype=torch.int64, device=self.device)
         self.on_host = list(torch.zeros(Mail.SLOTS, max_num_seqs, dtype=torch.int64,
@@ -160,11 +162,11 @@ class RecordedSteps(Runner):
         pool = torch.cuda.graph_pool_handle()
         gc.unfreeze()  # an earlier runner's
         gc.collect()
-        for size in tqdm(sorted(sizes, reverse=True), desc="recording steps", unit="size"):
+        for size in tqdm(sorted(sizes, reverse=True), desc="recording steps", unit="size", disable=self.quiet):
             self.run_step(*size)
             torch.cuda.synchronize()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=pool):
+            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):  # NCCL has threads of its own
                 self.run_step(*size)
             self.graphs[size] = graph
         gc.freeze()  # what there is now stays: going through all of it would hold up a step for 0.2 s
@@ -182,9 +184,16 @@ class RecordedSteps(Runner):
                       self.arrivals)
         hidden = self.model.forward(token_ids, Step(positions, slots, pages), self.caches,
                                     None if single else query_starts[1:], self.hidden[:requests])
-        scores = self.model.scores(hidden, self.scores[:requests])
+        self.draw_tokens(self.model.scores(hidden, self.scores[:requests]), rows, ends, samples)
+
+    def draw_tokens(self, scores: Tensor, rows: Tensor, ends: Tensor, samples: Tensor, **options) -> None:
+        """From what `scores` has given to `drawn` and, where a token is due, `tokens`; options of `gumbel_max`."""
         gumbel_max(scores, rows, self.temperatures, self.seeds, self.row_prompt_lens, ends, samples,
-                   self.tokens, self.drawn)
+                   self.tokens, self.drawn, **options)
+
+    def whole(self, scores: Tensor) -> Tensor:
+        """Scores of the whole vocabulary, of what `scores` has given."""
+        return scores
 
     def size_of(self, plan: Plan) -> tuple[int, bool]:
         """The smallest size that this plan fits into; the plan's own when none is recorded."""
@@ -281,17 +290,16 @@ class GraphRunner(RowKeeper):
     def draw_filtered(self, requests: int) -> None:
         """After a step: draw once more, out of what top-k, top-p and min-p leave."""
         rows, ends, samples = (self.mail[n][:requests] for n in ("rows", "ends", "samples"))
-        scores = self.scores[:requests]
+        scores = self.whole(self.scores[:requests])
         cuts = find_cuts(scores, rows, self.temperatures, self.filters, ends)
-        gumbel_max(scores, rows, self.temperatures, self.seeds, self.row_prompt_lens, ends, samples,
-                   self.tokens, self.drawn, cuts)
+        GraphRunner.draw_tokens(self, scores, rows, ends, samples, cuts=cuts)
 
     def draw_again(self, plan: Plan) -> None:
         """After a step: sample as the requests really wish."""
         self.tell()
         batch = make_batch(plan, self.prompt_lens, self.tokens.shape[1], self.block_tables, self.block_size)
         at = torch.from_numpy(np.flatnonzero(plan.samples)).to(self.device)
-        tokens, logprobs = self.pick(plan, batch, lambda: self.scores.index_select(0, at).float())
+        tokens, logprobs = self.pick(plan, batch, lambda: self.whole(self.scores.index_select(0, at)).float())
         self.tokens.view(-1).index_copy_(0, batch.sampled_places, tokens)
         self.results.append(([], *send([tokens, *logprobs])))
 
@@ -323,11 +331,11 @@ def graph_runner(max_num_batched_tokens: int, record: bool) -> Callable[..., Gra
 
 # %% ../../nbs/w24_cuda_graphs.ipynb #5f843fc4
 @torch.inference_mode()
-def step_memory(model: Transformer, max_num_batched_tokens: int, max_num_seqs: int) -> int:
+def step_memory(model: Transformer, max_num_batched_tokens: int, max_num_seqs: int, fuse=FusedTransformer) -> int:
     """Bytes that a step of the largest size needs beside weights and cache: it is run, and measured."""
     device, tokens = model.embed_tokens.weight.device, max_num_batched_tokens
     caches = allocate_cache(model.config, 1, 16, model.embed_tokens.weight.dtype, device)
-    fused = FusedTransformer(model, 1)
+    fused = fuse(model, 1)
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)

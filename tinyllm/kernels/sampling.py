@@ -4,6 +4,8 @@
 __all__ = ['noise_of', 'gumbel_max_kernel', 'best_of_chunks_kernel', 'gumbel_max']
 
 # %% ../../nbs/w10_kernel_sampling.ipynb #c06e7033
+from collections.abc import Callable
+
 import torch
 import triton
 import triton.language as tl
@@ -28,8 +30,12 @@ def noise_of(words, EXACT: tl.constexpr):
 # %% ../../nbs/w10_kernel_sampling.ipynb #b4fd2bf1
 @triton.jit
 def gumbel_max_kernel(logits, rows, temperatures, seeds, prompt_lens, ends, cuts, last_ids, best, best_id, vocab,
-                      stride, FILTER: tl.constexpr, EXACT: tl.constexpr, PDL: tl.constexpr, BLOCK: tl.constexpr):
-    """One program for BLOCK logits of a request: the largest, noise included, and which it is."""
+                      stride, first, SKIP: tl.constexpr, FILTER: tl.constexpr, EXACT: tl.constexpr,
+                      PDL: tl.constexpr, BLOCK: tl.constexpr):
+    """One program for BLOCK logits of a request: the largest, noise included, and which it is.
+
+    first, SKIP: the id of the first column, down to a multiple of 4, and what is left of it.
+    """
     chunk, request = tl.program_id(0), tl.program_id(1)
     if PDL:
         gdc_launch_dependents()
@@ -38,8 +44,9 @@ def gumbel_max_kernel(logits, rows, temperatures, seeds, prompt_lens, ends, cuts
     if end > 0:
         row = tl.load(rows + request)
         heat = tl.load(temperatures + row)
-        ids = chunk * BLOCK + tl.arange(0, BLOCK)
-        scores = tl.load(logits + request.to(tl.int64) * stride + ids, mask=ids < vocab, other=float("-inf"))
+        column = chunk * BLOCK + tl.arange(0, BLOCK) - SKIP
+        ids, there = first + SKIP + column, (column >= 0) & (column < vocab)
+        scores = tl.load(logits + request.to(tl.int64) * stride + column, mask=there, other=float("-inf"))
         scores = scores.to(tl.float32)
         if heat > 0:
             scores, some = tl.div_rn(scores, tl.full([BLOCK], 1.0, tl.float32) * heat), True
@@ -49,7 +56,7 @@ def gumbel_max_kernel(logits, rows, temperatures, seeds, prompt_lens, ends, cuts
                 scores = tl.where(stays, scores, float("-inf"))
                 some = tl.max(scores, 0) > float("-inf")
             if some:  # who is out needs no noise
-                counter = chunk * (BLOCK // 4) + tl.arange(0, BLOCK // 4)
+                counter = first // 4 + chunk * (BLOCK // 4) + tl.arange(0, BLOCK // 4)
                 zero = tl.zeros([BLOCK // 4], tl.int32)
                 index = zero + (end - tl.load(prompt_lens + row))
                 a, b, c, d = tl.philox(tl.load(seeds + row), counter, index, zero, zero)
@@ -58,22 +65,27 @@ def gumbel_max_kernel(logits, rows, temperatures, seeds, prompt_lens, ends, cuts
         top, place = tl.max(scores, 0, return_indices=True, return_indices_tie_break_left=True)
         at = request * tl.num_programs(0) + chunk
         tl.store(best + at, top)
-        tl.store(best_id + at, chunk * BLOCK + place)
+        tl.store(best_id + at, first + chunk * BLOCK + place)
 
 # %% ../../nbs/w10_kernel_sampling.ipynb #648c4c50
 @triton.jit
-def best_of_chunks_kernel(best, best_id, rows, ends, samples, tokens, out, chunks, max_len,
+def best_of_chunks_kernel(best, best_id, rows, ends, samples, tokens, out, chunks, each, max_len,
                           PDL: tl.constexpr, BLOCK: tl.constexpr):
-    """One program a request: the best of its chunks goes to `out` and, if it is due, into its text."""
+    """One program a request: the best of its chunks goes to `out` and, if it is due, into its text.
+
+    chunks: of all ranks together; each: of one rank, whose scores and ids lie behind one another.
+    """
     request, chunk = tl.program_id(0), tl.arange(0, BLOCK)
     if PDL:
         gdc_launch_dependents()
         gdc_wait()
     end = tl.load(ends + request)
     if end > 0:
-        score = tl.load(best + request * chunks + chunk, mask=chunk < chunks, other=float("-inf"))
+        one_rank = 2 * tl.num_programs(0) * each
+        at = chunk // each * one_rank + request * each + chunk % each
+        score = tl.load(best + at, mask=chunk < chunks, other=float("-inf"))
         _, place = tl.max(score, 0, return_indices=True, return_indices_tie_break_left=True)
-        token = tl.load(best_id + request * chunks + place).to(tl.int64)
+        token = tl.load(best_id + place // each * one_rank + request * each + place % each).to(tl.int64)
         tl.store(out + request, token)
         row = tl.load(rows + request).to(tl.int64)
         tl.store(tokens + row * max_len + end, token, mask=(tl.load(samples + request) != 0) & (end < max_len))
@@ -81,22 +93,30 @@ def best_of_chunks_kernel(best, best_id, rows, ends, samples, tokens, out, chunk
 # %% ../../nbs/w10_kernel_sampling.ipynb #396d8f56
 def gumbel_max(logits: Tensor, rows: Tensor, temperatures: Tensor, seeds: Tensor, prompt_lens: Tensor,
                ends: Tensor, samples: Tensor, tokens: Tensor, out: Tensor,
-               cuts: tuple[Tensor, Tensor] | None = None) -> None:
+               cuts: tuple[Tensor, Tensor] | None = None, first: int = 0,
+               gather: Callable[[Tensor], Tensor] | None = None) -> None:
     """Draw the next token of each request from softmax(logits / temperature), or the likeliest at 0.
 
     logits: [B, V]; rows, ends, samples: [B] int32, whose request, how many tokens it has (0: padding),
     whether its next token is due; temperatures, seeds (int64), prompt_lens: [rows]; tokens: [rows, places],
     where due tokens are written at place `end`; out: [B] int64. The noise is that of
     `engine.sampling`, so the tokens are too. cuts: which scores stay, from `thresholds.find_cuts`; None: all.
+
+    Where the vocabulary is cut among ranks: first is the id of this rank's first column, and gather, given
+    anything, returns what all ranks have given, [ranks, ...], in the order of their ids.
     """
     (requests, vocab), block = logits.shape, 2048
     pdl, exact = overlaps(logits.device), logits.is_cuda
-    chunks = triton.cdiv(vocab, block)
-    best = torch.empty(requests, chunks, device=logits.device)
-    best_id = torch.empty(requests, chunks, dtype=torch.int32, device=logits.device)
-    gumbel_max_kernel[(chunks, requests)](
+    each = triton.cdiv(vocab + (first % 4 if gather is None else 3), block)  # the same on all ranks
+    found = torch.empty(1, 2, requests, each, device=logits.device)  # scores, and ids in the same bits
+    best, best_id = found[0, 0], found[0, 1].view(torch.int32)
+    gumbel_max_kernel[(each, requests)](
         logits, rows, temperatures, seeds, prompt_lens, ends, *(cuts or (best, best_id)), best, best_id, vocab,
-        logits.stride(0), FILTER=cuts is not None, EXACT=exact, PDL=pdl, BLOCK=block, num_warps=4, launch_pdl=pdl)
+        logits.stride(0), first - first % 4, SKIP=first % 4, FILTER=cuts is not None, EXACT=exact, PDL=pdl,
+        BLOCK=block, num_warps=4, launch_pdl=pdl)
+    if gather is not None:
+        found = gather(found[0])
+    chunks = len(found) * each
     best_of_chunks_kernel[(requests,)](
-        best, best_id, rows, ends, samples, tokens, out, chunks, tokens.shape[1], PDL=pdl,
-        BLOCK=triton.next_power_of_2(chunks), num_warps=1, launch_pdl=pdl)
+        found[0, 0], found[0, 1].view(torch.int32), rows, ends, samples, tokens, out, chunks, each, tokens.shape[1],
+        PDL=pdl, BLOCK=triton.next_power_of_2(chunks), num_warps=1, launch_pdl=pdl)

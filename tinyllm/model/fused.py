@@ -7,7 +7,6 @@ __all__ = ['Step', 'FusedTransformer']
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..kernels.activation import swiglu
@@ -59,10 +58,10 @@ class FusedTransformer:
                 out: Tensor | None = None) -> Tensor:
         """Hidden vectors after the final norm: of all tokens, [T, d], or of those before `ends`, [B] int32."""
         model, eps = self.model, self.config.rms_norm_eps
-        stream = F.embedding(token_ids, model.embed_tokens.weight)
+        stream = model.embed_tokens(token_ids)
         if few_rows_win(len(token_ids), self.config.hidden_size) and not self.config.mlp_bias:
             for layer, cache in zip(model.layers, caches, strict=True):
-                self.few_rows_layer(layer, stream, step, cache)
+                stream = self.few_rows_layer(layer, stream, step, cache)
             return add_rms_norm(stream, None, model.norm.weight, eps, ends, out)
         new = stream
         for i, (layer, cache) in enumerate(zip(model.layers, caches, strict=True)):
@@ -76,16 +75,20 @@ class FusedTransformer:
             new = layer.mlp.down_proj(swiglu(layer.mlp.gate_up_proj(x)))
         return add_rms_norm(new, stream, model.norm.weight, eps, ends, out)
 
-    def few_rows_layer(self, layer, stream: Tensor, step: Step, cache) -> None:
+    def few_rows_layer(self, layer, stream: Tensor, step: Step, cache) -> Tensor:
         """One layer for a few tokens: the norms ride along with the products that read them."""
         eps, attention, mlp = self.config.rms_norm_eps, layer.self_attn, layer.mlp
         qkv = linear_few_rows(stream, attention.qkv_proj.weight, attention.qkv_proj.bias,
                               gain=layer.input_layernorm.weight, eps=eps)
         mixed = self.attend(layer, qkv, step, cache)
-        linear_few_rows(mixed, attention.o_proj.weight, attention.o_proj.bias, add_to=stream)
+        stream = self.add_product(mixed, attention.o_proj, stream)
         wide = linear_few_rows(stream, mlp.gate_up_proj.weight, gain=layer.post_attention_layernorm.weight,
                                eps=eps, gate=True)
-        linear_few_rows(wide, mlp.down_proj.weight, add_to=stream)
+        return self.add_product(wide, mlp.down_proj, stream)
+
+    def add_product(self, x: Tensor, linear, stream: Tensor) -> Tensor:
+        """The stream, [M, d], with this layer's product added, in place."""
+        return linear_few_rows(x, linear.weight, linear.bias, add_to=stream)
 
     def attend(self, layer, qkv: Tensor, step: Step, cache) -> Tensor:
         """From the merged projection, [T, (H + 2K) * h], to what the heads have found, [T, H * h]."""
@@ -99,6 +102,11 @@ class FusedTransformer:
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         attend_one(q, keys, values, step.pages, attention.scale, out, raw=wishes)
         return out.flatten(1)
+
+    @property
+    def num_scores(self) -> int:
+        """How many scores `scores` gives for each vector."""
+        return self.config.vocab_size
 
     def scores(self, hidden: Tensor, out: Tensor) -> Tensor:
         """Logits of [B, d] hidden vectors, in the model's own type, into out: [B, V]."""

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['LOOPBACK', 'Deployment', 'DistributedGroup', 'EngineDeadError', 'join', 'load_part', 'Rank', 'listen', 'work',
-           'carry_out', 'ProcessExecutor', 'start_process', 'end_all', 'LaunchedExecutor', 'launched']
+           'give_up', 'carry_out', 'ProcessExecutor', 'start_process', 'end_all', 'LaunchedExecutor', 'launched']
 
 # %% ../../nbs/w12_executors.ipynb #5deaedfa
 import contextlib
@@ -48,6 +48,8 @@ class Deployment:
     block_size: int = 16
     max_num_seqs: int = 256
     max_model_len: int = 2048
+    max_num_batched_tokens: int = 2048
+    enforce_eager: bool = False  # on GPUs: record no steps
     tensor_parallel_size: int = 1
     pipeline_parallel_size: int = 1
     gpu_memory_utilization: float = 0.9
@@ -57,6 +59,14 @@ class Deployment:
     @property
     def world_size(self) -> int:
         return self.tensor_parallel_size * self.pipeline_parallel_size
+
+    def check_cards(self, ranks_here: int) -> None:
+        """ValueError when so many ranks of this machine have fewer GPUs."""
+        if self.device.startswith("cuda") and ranks_here > (cards := torch.cuda.device_count()):
+            raise ValueError(f"tensor_parallel_size ({self.tensor_parallel_size}) times pipeline_parallel_size "
+                             f"({self.pipeline_parallel_size}) puts {ranks_here} ranks on this machine, which has {cards} "
+                             f"GPU{'s' * (cards != 1)}: ask for at most {cards}, or spread them over several machines "
+                             "with torchrun or distributed_executor_backend='ray'")
 
 # %% ../../nbs/w12_executors.ipynb #a5385387
 class DistributedGroup:
@@ -71,9 +81,10 @@ class DistributedGroup:
         return x
 
     def all_gather(self, x: Tensor) -> Tensor:
-        parts = [torch.empty_like(x) for _ in range(self.size)]
-        dist.all_gather(parts, x.contiguous(), group=self.group)
-        return torch.stack(parts)
+        parts = x.new_empty(self.size * len(x), *x.shape[1:])
+        gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its name before torch 2.13
+        gather(parts, x.contiguous(), group=self.group)
+        return parts.unflatten(0, (self.size, len(x)))
 
 # %% ../../nbs/w12_executors.ipynb #e7d86980
 class EngineDeadError(RuntimeError):
@@ -84,7 +95,7 @@ def join(d: Deployment, rank: int, init_method: str) -> tuple[DistributedGroup, 
     """Meet the other ranks. Every rank makes every group, in the same order."""
     tp, gpu = d.tensor_parallel_size, d.device.startswith("cuda")
     if gpu:
-        torch.cuda.set_device(rank % torch.cuda.device_count())
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)) % torch.cuda.device_count())
     dist.init_process_group("nccl" if gpu else "gloo", init_method=init_method, rank=rank,
                             world_size=d.world_size, timeout=timedelta(seconds=d.timeout))
     stages = [list(range(i * tp, (i + 1) * tp)) for i in range(d.pipeline_parallel_size)]
@@ -113,22 +124,34 @@ class Rank:
         self.d, self.rank = d, rank
         self.group, self.line = join(d, rank, init_method)
         self.model = load_part(d, self.group, self.line, rank // d.tensor_parallel_size)
-        self.reports = self.line.after is None and self.group.rank == 0  # tells the engine what was sampled
+        self.collects = self.line.after is None  # has results, though only one rank tells the engine of them
+        self.reports = self.collects and self.group.rank == 0
+        self.on_card = next(self.model.parameters()).is_cuda
         self.runner: Runner | None = None
 
     def blocks(self) -> int:
         """How many blocks of this rank's part of the cache its memory holds."""
         d, weight = self.d, next(self.model.parameters())
         memory = free_memory(weight.device, d.gpu_memory_utilization)
-        if weight.device.type == "cpu":
+        if not self.on_card:
             memory //= d.world_size
+        elif d.pipeline_parallel_size == 1:
+            from tinyllm.engine.graphs import step_memory  # needs Triton
+            from tinyllm.parallel.graphs import RankFused
+
+            memory -= step_memory(self.model, d.max_num_batched_tokens, d.max_num_seqs, RankFused)
         most = d.max_num_seqs * -(-d.max_model_len // d.block_size)
         return blocks_that_fit(memory, self.model.config, d.block_size, weight.dtype, most)
 
     def start(self, num_blocks: int) -> None:
         """Make the cache."""
         d, sizes = self.d, (num_blocks, self.d.block_size, self.d.max_num_seqs, self.d.max_model_len)
-        if d.speculative_config is None:
+        recorded = {"max_num_batched_tokens": d.max_num_batched_tokens, "record": not d.enforce_eager}
+        if d.speculative_config is None and self.on_card and d.pipeline_parallel_size == 1:
+            from tinyllm.parallel.graphs import RankRunner
+
+            self.runner = RankRunner(self.model, *sizes, **recorded)
+        elif d.speculative_config is None:
             self.runner = PipelineRunner(self.model, self.line, *sizes)
         else:
             config, draft = SpeculativeConfig.from_dict(d.speculative_config), None
@@ -163,29 +186,44 @@ def work(descriptor: int) -> None:
         me.start(inbox.get())
         carry_out(me, inbox, pipe)
     except BaseException:
-        with contextlib.suppress(OSError):
-            pipe.send(("error", traceback.format_exc(limit=-3)))
-        os._exit(1)
+        give_up(pipe)
+
+
+def give_up(pipe: mpc.Connection) -> NoReturn:
+    """Say what went wrong, and end."""
+    with contextlib.suppress(OSError):
+        pipe.send(("error", traceback.format_exc(limit=-3)))
+    os._exit(1)
 
 
 def carry_out(me: Rank, inbox: queue.SimpleQueue, pipe: mpc.Connection) -> None:
-    """Start each plan as soon as it is there; wait for a result only when there is nothing to start."""
-    under_way = 0
-    while True:
-        if not under_way or not inbox.empty():
-            if (plan := inbox.get()) is None:
-                os._exit(0)
-            me.runner.submit(plan)
-            under_way += me.reports
-        else:
-            pipe.send(("result", me.runner.collect()))
-            under_way -= 1
+    """Start each plan as soon as it is there, while a thread of its own waits for what the plans bring."""
+    started: queue.SimpleQueue = queue.SimpleQueue()
+
+    def report():
+        try:
+            while True:
+                started.get()
+                result = me.runner.collect()
+                if me.reports:
+                    pipe.send(("result", result))
+        except BaseException:
+            give_up(pipe)
+
+    if me.collects:
+        threading.Thread(target=report, daemon=True).start()
+    while (plan := inbox.get()) is not None:
+        me.runner.submit(plan)
+        if me.collects:
+            started.put(None)
+    os._exit(0)
 
 # %% ../../nbs/w12_executors.ipynb #0f077673
 class ProcessExecutor:
     """Ranks as processes of this machine. Any failure ends all of them and raises `EngineDeadError`."""
 
     def __init__(self, deployment: Deployment):
+        deployment.check_cards(deployment.world_size)
         self.d, self.dead, self.tp = deployment, "", deployment.tensor_parallel_size
         self.folder = tempfile.TemporaryDirectory(prefix="tinyllm-")
         self.pipes, self.workers = [], []
@@ -291,6 +329,7 @@ class LaunchedExecutor:
             raise ValueError(f"the launcher has started {world} processes, but tensor_parallel_size "
                              f"({deployment.tensor_parallel_size}) times pipeline_parallel_size "
                              f"({deployment.pipeline_parallel_size}) is {deployment.world_size}: make them equal")
+        deployment.check_cards(int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
         self.d, self.me = deployment, Rank(deployment, int(os.environ["RANK"]), "env://")
         fits: list[int] = [0] * world
         dist.all_gather_object(fits, self.me.blocks())

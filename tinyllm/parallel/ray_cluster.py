@@ -71,7 +71,8 @@ class RankActor:
     def step(self, plan: Plan) -> StepResult | None:
         """Carry out a plan; the rank that reports gives what was sampled."""
         self.me.runner.submit(plan)
-        return self.me.runner.collect() if self.me.reports else None
+        result = self.me.runner.collect() if self.me.collects else None
+        return result if self.me.reports else None
 
 # %% ../../nbs/w36_ray.ipynb #0ba1ebb6
 def end_actors(ray, actors: list, groups: list) -> None:
