@@ -6,8 +6,8 @@ from test_engine_on_cuda import SHARE_OF_TIES, TIE, compare, prompts, reference,
 
 from tinyllm.llm import LLM, SamplingParams
 
-pytestmark = pytest.mark.skipif(torch.cuda.device_count() < 2,
-                                reason=f"needs two cards, and this machine has {torch.cuda.device_count()}")  # fmt: skip
+CARDS = torch.cuda.device_count()
+pytestmark = pytest.mark.skipif(CARDS < 2, reason=f"needs two cards, and this machine has {CARDS}")
 FEW = {"device": "cuda", "dtype": "float32", "num_gpu_blocks_override": 2000, "max_num_seqs": 40}
 
 
@@ -80,6 +80,5 @@ def test_guesses_change_no_token(ranks, one_card, reference):  # noqa: F811
 
 
 def test_more_ranks_than_cards_are_refused_with_both_figures():
-    cards = torch.cuda.device_count()
-    with pytest.raises(ValueError, match=f"{2 * cards} ranks on this machine, which has {cards} GPUs"):
-        LLM("fable", device="cuda", tensor_parallel_size=2, pipeline_parallel_size=cards)
+    with pytest.raises(ValueError, match=f"{2 * CARDS} ranks on this machine, which has {CARDS} GPUs"):
+        LLM("fable", device="cuda", tensor_parallel_size=2, pipeline_parallel_size=CARDS)

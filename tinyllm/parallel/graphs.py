@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..engine.graphs import GraphRunner
