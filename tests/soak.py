@@ -23,7 +23,7 @@ import threading
 import time
 from collections import Counter
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 import httpx
 import numpy as np

@@ -371,7 +371,7 @@ def read_params(args):
 # %% ../nbs/w15_command_line.ipynb #809e3eae
 def load(args):
     """`LLM` with the model and the options that were given; what is wrong with them is a UserError."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch comes in
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # a thread looks out for work for some 50 us, then sleeps
     from tinyllm.llm import LLM
 
     try:
@@ -481,7 +481,7 @@ def read_keys(args):
 def run_serve(args):
     """`tinyllm serve`: until told to stop."""
     keys = read_keys(args)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch comes in
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # a thread looks out for work for some 50 us, then sleeps
     try:
         from tinyllm.serve.api import ServerArgs, serve
         from tinyllm.serve.engine import EngineDeadError
@@ -608,7 +608,7 @@ def save_report(args, report, describe, draw):
 def run_offline_bench(args):
     """`tinyllm bench throughput`, `latency` or `ttft`."""
     check_outputs(args)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch comes in
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # a thread looks out for work for some 50 us, then sleeps
     from tinyllm import bench
     from tinyllm.model.weights import read_config, resolve
 
@@ -666,7 +666,7 @@ def run_serve_bench(args):
 # %% ../nbs/w15_command_line.ipynb #2c824f80
 def import_clock():
     """`tinyllm.engine.clock`, or a UserError where Triton is missing."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch comes in
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # a thread looks out for work for some 50 us, then sleeps
     if importlib.util.find_spec("triton") is None:
         raise UserError("this needs triton, which is not installed: pip install triton")
     from tinyllm.engine import clock
