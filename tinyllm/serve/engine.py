@@ -142,16 +142,21 @@ def engine_process(descriptor: int) -> None:
                 inbox.put(message)
         os._exit(0)
 
-    try:
-        args = pipe.recv()
-        engine = Engine(args)
-        threading.Thread(target=read, daemon=True).start()
+    def fatal(work):
+        try:
+            work()
+        except BaseException:
+            with contextlib.suppress(OSError):
+                pipe.send(RuntimeError(traceback.format_exc(limit=-3)))
+            os._exit(1)
+
+    def serve():
+        engine = Engine(pipe.recv())
+        threading.Thread(target=fatal, args=[read], daemon=True).start()
         pipe.send("ready")
         EngineLoop(engine, pipe, inbox).run()
-    except BaseException:
-        with contextlib.suppress(OSError):
-            pipe.send(RuntimeError(traceback.format_exc(limit=-3)))
-        os._exit(1)
+
+    fatal(serve)
 
 # %% ../../nbs/w27_engine_process.ipynb #dbb0383c
 class Waiter:
