@@ -448,6 +448,14 @@ def test_siblings_wait_until_their_prompt_is_computed():
     assert scheduler.schedule().counts.tolist() == [5, 2, 2]
 
 
+def test_a_block_gets_no_name_before_the_host_knows_its_tokens():
+    request = ask([5, 6, 7], 6)
+    scheduler = Scheduler(16, 4, max_num_seqs=1, max_num_batched_tokens=8)
+    scheduler.add(request)
+    assert [scheduler.schedule().counts.tolist() for _ in range(2)] == [[3], [1]]  # the fourth is unseen
+    assert len(request.block_names) == 0
+
+
 def test_preempted_requests_return_to_what_they_had_computed():
     requests = [ask(range(i, 12 + i), 20) for i in range(1, 5)]
     scheduler = run(requests, num_blocks=20)
