@@ -2,11 +2,11 @@
 
 # %% auto #0
 __all__ = ['f32', 'i32', 'i64', 'u32', 'u64', 'KEEP', 'FAST', 'EXACT', 'INLINE', 'LINE', 'AHEAD', 'CHUNK', 'OPENMP', 'KERNEL',
-           'DRAW', 'ADDRESSES', 'SIZES', 'STEP', 'LAYER', 'WHOLE', 'NORM', 'ATTENTION', 'ACTIVATION', 'PRODUCT', 'exp',
-           'norm', 'rotate', 'swiglu', 'prefetch', 'multiply', 'store', 'look_up', 'attend', 'ask_for', 'shares', 'log',
-           'gumbel', 'random_words', 'draw', 'openmp', 'run', 'Pace', 'pointer', 'floats', 'longs', 'share', 'fill',
-           'draw_kernel', 'gumbel_max', 'norms', 'rotations', 'attention', 'activations', 'product', 'layer',
-           'step_kernel', 'product_kernel', 'linear']
+           'DRAW', 'ADDRESSES', 'SIZES', 'STEP', 'LAYER', 'WHOLE', 'NORM', 'ATTENTION', 'ACTIVATION', 'PRODUCT',
+           'can_keep', 'exp', 'norm', 'rotate', 'swiglu', 'prefetch', 'multiply', 'store', 'look_up', 'attend',
+           'ask_for', 'shares', 'log', 'gumbel', 'random_words', 'draw', 'openmp', 'run', 'Pace', 'pointer', 'floats',
+           'longs', 'share', 'fill', 'draw_kernel', 'gumbel_max', 'norms', 'rotations', 'attention', 'activations',
+           'product', 'layer', 'step_kernel', 'product_kernel', 'linear']
 
 # %% ../../nbs/w31_kernel_cpu.ipynb #5659cb09
 import ctypes
@@ -25,7 +25,20 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 f32, i32, i64, u32, u64 = np.float32, np.int32, np.int64, np.uint32, np.uint64
-KEEP = __name__ != "__main__"  # a notebook changes, and numba would not see it in a function that another calls
+
+
+def can_keep() -> bool:
+    """Whether machine code may be kept: where numba finds a folder to write to, and this is no notebook.
+
+    A notebook changes, and numba would not see it in a function that another one calls.
+    """
+    try:
+        return __name__ != "__main__" and njit(cache=True)(can_keep) is not None
+    except RuntimeError:
+        return False
+
+
+KEEP = can_keep()
 FAST = {"fastmath": True, "error_model": "numpy", "nogil": True, "cache": KEEP}    # sums in any order
 EXACT = {"error_model": "numpy", "nogil": True, "cache": KEEP}                     # as written, infinities included
 INLINE = {**EXACT, "inline": "always"}                                             # a part of the loop that calls it
