@@ -3,9 +3,9 @@
 # %% auto #0
 __all__ = ['f32', 'i32', 'i64', 'u32', 'u64', 'KEEP', 'FAST', 'EXACT', 'INLINE', 'LINE', 'AHEAD', 'CHUNK', 'OPENMP', 'KERNEL',
            'DRAW', 'ADDRESSES', 'SIZES', 'STEP', 'LAYER', 'WHOLE', 'NORM', 'ATTENTION', 'ACTIVATION', 'PRODUCT',
-           'can_keep', 'exp', 'norm', 'rotate', 'swiglu', 'prefetch', 'multiply', 'store', 'look_up', 'attend',
-           'ask_for', 'shares', 'log', 'gumbel', 'random_words', 'draw', 'openmp', 'run', 'Pace', 'pointer', 'floats',
-           'longs', 'share', 'fill', 'draw_kernel', 'gumbel_max', 'norms', 'rotations', 'attention', 'activations',
+           'can_keep', 'exp', 'norm', 'rotate', 'swiglu', 'prefetch', 'multiply', 'store', 'look_up', 'ask_for',
+           'shares', 'attend', 'log', 'gumbel', 'random_words', 'draw', 'openmp', 'run', 'Pace', 'pointer', 'floats',
+           'longs', 'share', 'fill', 'draw_kernel', 'gumbel_max', 'norms', 'activations', 'rotations', 'attention',
            'product', 'layer', 'step_kernel', 'product_kernel', 'linear']
 
 # %% ../../nbs/w31_kernel_cpu.ipynb #5659cb09
@@ -153,6 +153,30 @@ def look_up(table, block_size, length, slots):
 
 
 @njit(**FAST)
+def ask_for(pages, slots, t, head):
+    """The head's numbers of the four tokens that come AHEAD after t."""
+    for step in range(4):
+        start = (slots[t + AHEAD + step] * pages.shape[1] + head) * pages.shape[2]
+        for n in range(0, pages.shape[2], LINE):
+            prefetch(pages, start + n)
+
+# %% ../../nbs/w31_kernel_cpu.ipynb #c68ec3f9
+@njit(**FAST)
+def shares(scores, length, scale):
+    """The softmax of scaled scores, in place, and zeros behind it."""
+    most, total = scores[0], f32(0)
+    for t in range(length):
+        most = max(most, scores[t])
+    for t in range(length):
+        scores[t] = exp(max((scores[t] - most) * scale, f32(-80)))
+        total += scores[t]
+    for t in range(length):
+        scores[t] /= total
+    for t in range(length, (length + 3) // 4 * 4):
+        scores[t] = f32(0)
+
+# %% ../../nbs/w31_kernel_cpu.ipynb #54d54a24
+@njit(**FAST)
 def attend(q, keys, values, slots, length, first, last, scale, scores, out):
     """Attention of one query over `length` tokens, for its K/V heads first to last.
 
@@ -185,30 +209,6 @@ def attend(q, keys, values, slots, length, first, last, scale, scores, out):
                 for n in range(size):
                     out[row, n] += (a * values[i, head, n] + b * values[j, head, n]
                                     + c * values[k, head, n] + d * values[m, head, n])
-
-
-@njit(**FAST)
-def ask_for(pages, slots, t, head):
-    """The head's numbers of the four tokens that come AHEAD after t."""
-    for step in range(4):
-        start = (slots[t + AHEAD + step] * pages.shape[1] + head) * pages.shape[2]
-        for n in range(0, pages.shape[2], LINE):
-            prefetch(pages, start + n)
-
-
-@njit(**FAST)
-def shares(scores, length, scale):
-    """The softmax of scaled scores, in place, and zeros behind it."""
-    most, total = scores[0], f32(0)
-    for t in range(length):
-        most = max(most, scores[t])
-    for t in range(length):
-        scores[t] = exp(max((scores[t] - most) * scale, f32(-80)))
-        total += scores[t]
-    for t in range(length):
-        scores[t] /= total
-    for t in range(length, (length + 3) // 4 * 4):
-        scores[t] = f32(0)
 
 # %% ../../nbs/w31_kernel_cpu.ipynb #84faf732
 @njit(**INLINE)
@@ -411,6 +411,15 @@ def norms(r, weight):
 
 
 @njit(**FAST)
+def activations(r):
+    """active = SwiGLU of gate_up, each token."""
+    gate_up, active = floats(r.gate_up, r.tokens, 2 * r.inner), floats(r.active, r.tokens, r.inner)
+    first, last = share(r.tokens, thread_number(), team_size())
+    for t in range(first, last):
+        swiglu(gate_up[t], active[t])
+
+# %% ../../nbs/w31_kernel_cpu.ipynb #0bec6821
+@njit(**FAST)
 def rotations(r, w):
     """Norm and rotate queries and keys; keys and values go to their slots."""
     heads = r.heads + 2 * r.kv_heads
@@ -431,7 +440,7 @@ def rotations(r, w):
                 keys[slots[t], head, n] = qkv[t, r.heads + head, n]
                 values[slots[t], head, n] = qkv[t, r.heads + r.kv_heads + head, n]
 
-
+# %% ../../nbs/w31_kernel_cpu.ipynb #b159c8d6
 @njit(**FAST)
 def attention(r, w):
     """mixed = what the first `looking` tokens find, each in its row's blocks up to its own position."""
@@ -456,15 +465,6 @@ def attention(r, w):
             look_up(tables[owners[t]], r.block_size, length, slots)
             attend(qkv[t], keys, values, slots, length, first, last, f32(r.scale), scores, mixed[t])
         start += length * r.kv_heads
-
-
-@njit(**FAST)
-def activations(r):
-    """active = SwiGLU of gate_up, each token."""
-    gate_up, active = floats(r.gate_up, r.tokens, 2 * r.inner), floats(r.active, r.tokens, r.inner)
-    first, last = share(r.tokens, thread_number(), team_size())
-    for t in range(first, last):
-        swiglu(gate_up[t], active[t])
 
 # %% ../../nbs/w31_kernel_cpu.ipynb #8e602c16
 @njit(**FAST)
@@ -499,7 +499,7 @@ def layer(r, w):
     product(r, r.active, r.inner, w.down, w.down_bias, True, r.x, r.width)
     barrier()
 
-
+# %% ../../nbs/w31_kernel_cpu.ipynb #64b003aa
 @cfunc(KERNEL, **FAST)
 def step_kernel(address):
     """The work that the record names; for a part of a layer, `layers` is that layer's record."""
@@ -518,7 +518,7 @@ def step_kernel(address):
     else:
         activations(r)
 
-
+# %% ../../nbs/w31_kernel_cpu.ipynb #53c1b25b
 PRODUCT = np.dtype([(name, i64) for name in ("tokens", "x", "size", "weight", "out", "columns")])
 
 
