@@ -4,9 +4,9 @@
 __all__ = ['EXAMPLES', 'DEFAULT_MAX_TOKENS', 'BENCH_EXAMPLES', 'OFFLINE_BENCHES', 'SERVE_EXAMPLES', 'UserError', 'Parser',
            'json_object', 'add_engine_options', 'add_generate', 'add_reports', 'finite', 'add_offline_bench',
            'add_serve_bench', 'add_kernel_bench', 'add_profile_bench', 'add_bench', 'add_serve', 'add_chat',
-           'build_parser', 'read_prompt', 'say', 'shared_seed', 'read_params', 'load', 'look_up', 'engine_options',
-           'prompt_for_terminal', 'write', 'stream_text', 'likelihoods', 'run_generate', 'read_keys', 'run_serve',
-           'fetch', 'pieces_of', 'run_chat', 'check_outputs', 'two_lengths', 'check_positive', 'read_load',
+           'build_parser', 'read_prompt', 'say', 'shared_seed', 'read_params', 'let_threads_sleep', 'load', 'look_up',
+           'engine_options', 'prompt_for_terminal', 'write', 'stream_text', 'likelihoods', 'run_generate', 'read_keys',
+           'run_serve', 'fetch', 'pieces_of', 'run_chat', 'check_outputs', 'two_lengths', 'check_positive', 'read_load',
            'command_of', 'save_report', 'run_offline_bench', 'read_traffic', 'run_serve_bench', 'import_clock',
            'run_kernel_bench', 'decode_spans', 'run_profile_bench', 'run_bench', 'forget_stdout', 'main']
 
@@ -369,9 +369,14 @@ def read_params(args):
     return params
 
 # %% ../nbs/w15_command_line.ipynb #809e3eae
+def let_threads_sleep():
+    """Call it before torch is loaded: a thread that waits looks out for work for some 50 us, then sleeps."""
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+
+
 def load(args):
     """`LLM` with the model and the options that were given; what is wrong with them is a UserError."""
-    os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # a thread looks out for work for some 50 us, then sleeps
+    let_threads_sleep()
     from tinyllm.llm import LLM
 
     try:
@@ -481,7 +486,7 @@ def read_keys(args):
 def run_serve(args):
     """`tinyllm serve`: until told to stop."""
     keys = read_keys(args)
-    os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # a thread looks out for work for some 50 us, then sleeps
+    let_threads_sleep()
     try:
         from tinyllm.serve.api import ServerArgs, serve
         from tinyllm.serve.engine import EngineDeadError
@@ -608,7 +613,7 @@ def save_report(args, report, describe, draw):
 def run_offline_bench(args):
     """`tinyllm bench throughput`, `latency` or `ttft`."""
     check_outputs(args)
-    os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # a thread looks out for work for some 50 us, then sleeps
+    let_threads_sleep()
     from tinyllm import bench
     from tinyllm.model.weights import read_config, resolve
 
@@ -666,7 +671,7 @@ def run_serve_bench(args):
 # %% ../nbs/w15_command_line.ipynb #2c824f80
 def import_clock():
     """`tinyllm.engine.clock`, or a UserError where Triton is missing."""
-    os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # a thread looks out for work for some 50 us, then sleeps
+    let_threads_sleep()
     if importlib.util.find_spec("triton") is None:
         raise UserError("this needs triton, which is not installed: pip install triton")
     from tinyllm.engine import clock

@@ -5,6 +5,7 @@ __all__ = ['FEW', 'ROUND', 'can_compile', 'Product', 'layer_records', 'FlatForwa
 
 # %% ../../nbs/w29_cpu_step.ipynb #74cbf727
 import warnings
+from collections import defaultdict
 from importlib.util import find_spec
 
 import numpy as np
@@ -81,7 +82,7 @@ class FlatForward:
             for a, m in ((layer.self_attn, layer.mlp) for layer in model.layers)]
         self.head, self.layers = Product(model.lm_head.weight, packed=packed), layer_records(model, caches)
         attention, pages = model.layers[0].self_attn, caches[0][0]
-        self.record, self.paces = np.zeros(1, cpu.STEP), [cpu.Pace() for _ in range(2 * FEW + 1)]
+        self.record, self.paces = np.zeros(1, cpu.STEP), defaultdict(cpu.Pace)  # a pace for each kernel and number of rows
         cpu.fill(self.record, width=model.config.hidden_size, heads=attention.num_heads,
                  kv_heads=attention.num_kv_heads, head_size=attention.head_dim,
                  inner=model.config.intermediate_size, num_slots=pages.shape[0] * pages.shape[1],
@@ -90,15 +91,14 @@ class FlatForward:
     def __call__(self, token_ids: Tensor, inputs: PagedInputs) -> Tensor:
         """token_ids: [T]. Returns [T, d], after the final norm."""
         tokens = len(token_ids)
-        if tokens <= FEW:
-            return self.few(self.step(self.model.embed_tokens(token_ids), inputs))
-        x = self.model.embed_tokens(F.pad(token_ids, (0, -tokens % ROUND)))
-        return self.many(self.step(x, inputs), inputs)[:tokens]
+        filling = 0 if tokens <= FEW else -tokens % ROUND
+        kept = self.step(self.model.embed_tokens(F.pad(token_ids, (0, filling))), inputs)
+        return self.few(kept) if tokens <= FEW else self.many(kept, inputs)[:tokens]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden: [B', d]. Returns [B', V]."""
         if len(hidden) <= FEW:
-            return self.kernels.linear(hidden, self.head.weight, self.paces[len(hidden) + FEW])
+            return self.kernels.linear(hidden, self.head.weight, self.paces["head", len(hidden)])
         return self.head(F.pad(hidden, (0, 0, 0, -len(hidden) % ROUND)))[: len(hidden)]
 
     def step(self, x: Tensor, inputs: PagedInputs) -> dict[str, Tensor]:
@@ -129,7 +129,7 @@ class FlatForward:
         """All layers in one call."""
         self.kernels.fill(self.record, work=self.kernels.WHOLE, layers=self.layers.ctypes.data,
                           looking=len(kept["x"]), norm=self.model.norm.weight)
-        self.paces[len(kept["x"])].run(self.kernels.step_kernel, self.record)
+        self.paces["step", len(kept["x"])].run(self.kernels.step_kernel, self.record)
         return kept["y"]
 
     def many(self, kept: dict[str, Tensor], inputs: PagedInputs) -> Tensor:
