@@ -205,11 +205,13 @@ from tests.test_parallel import PARAMS, PROMPTS, TIGHT, answers
 from tinyllm.llm import LLM
 import os
 found = answers(LLM("fable", tensor_parallel_size=2, pipeline_parallel_size={pp}, **TIGHT))
-print("rank", os.environ["RANK"], found, flush=True)
+from pathlib import Path
+Path(__file__).with_name(f"rank_{{os.environ['RANK']}}.txt").write_text(str(found))
 """
 
 
 def test_ranks_that_torchrun_starts_all_say_the_same(alone, tmp_path, root):
+    """Each writes a file of its own: a pipe that they share would mix their lines."""
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.format(pp=1))
     done = subprocess.run(
@@ -218,8 +220,8 @@ def test_ranks_that_torchrun_starts_all_say_the_same(alone, tmp_path, root):
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{root}:{root / 'book'}"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    said = sorted(line for line in done.stdout.splitlines() if line.startswith("rank"))
-    assert said == [f"rank 0 {alone}", f"rank 1 {alone}"]
+    said = {path.name: path.read_text() for path in tmp_path.glob("rank_*.txt")}
+    assert said == {"rank_0.txt": str(alone), "rank_1.txt": str(alone)}
 
 
 def random_model(**changes):
