@@ -84,7 +84,7 @@ def test_a_draft_with_the_targets_noise_is_right_more_often_and_changes_no_token
         return tokens, llm.core.scheduler.speculator.gauge.acceptance_rate
 
     tokens, rate = seeded()
-    monkeypatch.setattr(SpeculativeRunner, "draw", lambda self, logits, *rest: logits.argmax(-1))
+    monkeypatch.setattr(SpeculativeRunner, "guess", lambda self, logits, *rest: logits.argmax(-1))
     same, likeliest = seeded()
     assert same == tokens and rate > 1.2 * likeliest
 

@@ -24,7 +24,7 @@ from .engine.runner import CpuRunner, Runner
 from .engine.sampling import bans_of
 from .engine.scheduler import Scheduler
 from .engine.speculative import SpeculativeConfig, Speculator
-from .engine.speculative_runner import SpeculativeRunner
+from .engine.speculative_runner import CpuSpeculativeRunner, SpeculativeRunner
 from .model.backends import PagedAttention
 from .model.flat import can_compile
 from .model.tokenizer import Detokenizer, load_tokenizer
@@ -256,7 +256,8 @@ def build_scheduler(args: EngineArgs, num_blocks: int, max_model_len: int, specu
 def build_core(args: EngineArgs, model: Transformer, max_model_len: int) -> EngineCore:
     """Scheduler, runner and the loop between them, in this process."""
     args = with_budget(args, max_model_len)
-    weight, blocks, make_runner = next(model.parameters()), args.num_gpu_blocks_override, Runner
+    weight, blocks = next(model.parameters()), args.num_gpu_blocks_override
+    make_runner, make_speculative_runner = Runner, SpeculativeRunner
     on_card, working = weight.device.type == "cuda", 0
     if on_card:
         from tinyllm.engine.graphs import graph_runner, step_memory  # needs Triton
@@ -264,7 +265,7 @@ def build_core(args: EngineArgs, model: Transformer, max_model_len: int) -> Engi
         make_runner = graph_runner(args.max_num_batched_tokens, record=not args.enforce_eager)
         working = step_memory(model, args.max_num_batched_tokens, args.max_num_seqs) if blocks is None else 0
     elif weight.dtype == torch.float32 and not args.enforce_eager and can_compile():
-        make_runner = CpuRunner
+        make_runner, make_speculative_runner = CpuRunner, CpuSpeculativeRunner
     if blocks is None:
         most = args.max_num_seqs * -(-max_model_len // args.block_size)
         memory = free_memory(weight.device, args.gpu_memory_utilization) - working
@@ -274,7 +275,7 @@ def build_core(args: EngineArgs, model: Transformer, max_model_len: int) -> Engi
         speculator, draft = build_speculator(args), args.speculative_config.get("model")
         draft = draft and load_model(draft, args.dtype, weight.device, PagedAttention())
         return EngineCore(build_scheduler(args, blocks, max_model_len, speculator),
-                          SpeculativeRunner(model, *sizes, speculator.k, draft))
+                          make_speculative_runner(model, *sizes, speculator.k, draft))
     scheduler, runner = build_scheduler(args, blocks, max_model_len), make_runner(model, *sizes)
     overlap = on_card if args.async_scheduling is None else args.async_scheduling
     return EngineCore(scheduler, runner, depth=int(overlap))

@@ -15,7 +15,7 @@ from .batch import Batch, make_batch
 from .core import Admission, Logprobs, Plan, StepResult
 from .kv_cache import allocate_cache
 from .sampling import EditTable, SamplingInputs, filter_logits, gather_logprobs, sample
-from ..model.flat import FlatForward
+from ..model.flat import FlatForward, PlainForward
 from ..model.transformer import Transformer
 
 # %% ../../nbs/w04_runner.ipynb #65adfaad
@@ -105,7 +105,7 @@ def send(tensors: list[Tensor]) -> tuple[list[Tensor], torch.cuda.Event | None]:
 class Runner:
     """An executor in this process: the model, its cache, and the state of each row, on one device."""
 
-    draw, logprobs_of = staticmethod(sample), staticmethod(gather_logprobs)
+    make_forward, draw, logprobs_of = PlainForward, staticmethod(sample), staticmethod(gather_logprobs)
 
     def __init__(self, model: Transformer, num_blocks: int, block_size: int, max_num_seqs: int,
                  max_model_len: int):
@@ -119,7 +119,8 @@ class Runner:
         self.prompt_lens = np.zeros(max_num_seqs, np.int64)
         self.num_logprobs = np.full((2, max_num_seqs), NONE)  # of output and prompt
         self.results: deque[tuple] = deque()
-        self.logits: Callable[[Tensor], Tensor] = model.logits
+        self.compute = self.make_forward(model, self.caches)
+        self.logits: Callable[[Tensor], Tensor] = self.compute.logits
 
     @torch.inference_mode()
     def submit(self, plan: Plan) -> None:
@@ -134,8 +135,7 @@ class Runner:
 
     def forward(self, batch: Batch) -> Tensor:
         """The hidden vectors of the step's tokens, [T, d]."""
-        token_ids = self.tokens.view(-1).index_select(0, batch.places)
-        return self.model(token_ids, batch.inputs, self.caches)
+        return self.compute(self.tokens.view(-1).index_select(0, batch.places), batch.inputs)
 
     def apply(self, plan: Plan) -> None:
         """Write down who has moved in, and which blocks were added to which tables."""
@@ -196,14 +196,4 @@ def draw_on_cpu(logits: Tensor, inputs: SamplingInputs) -> Tensor:
 class CpuRunner(Runner):
     """A `Runner` for float32 on a CPU, in kernels. Needs numba."""
 
-    draw = staticmethod(draw_on_cpu)
-
-    def __init__(self, model: Transformer, num_blocks: int, block_size: int, max_num_seqs: int,
-                 max_model_len: int):
-        super().__init__(model, num_blocks, block_size, max_num_seqs, max_model_len)
-        self.flat = FlatForward(model, self.caches)
-        self.logits = self.flat.logits
-
-    def forward(self, batch: Batch) -> Tensor:
-        """The hidden vectors of the step's tokens, [T, d]."""
-        return self.flat(self.tokens.view(-1).index_select(0, batch.places), batch.inputs)
+    make_forward, draw = FlatForward, staticmethod(draw_on_cpu)
