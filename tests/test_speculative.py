@@ -53,7 +53,7 @@ def plain():
 
 CONFIGS = {"ngram": NGRAM, "draft": DRAFT, "draft of one": {**DRAFT, "num_speculative_tokens": 1},
            "ngram fixed": {**NGRAM, "adaptive": False}}  # fmt: skip
-PLACES = {"tight": {}, "no prefix cache": {"enable_prefix_caching": False},
+PLACES = {"tight": {}, "no prefix cache": {"enable_prefix_caching": False}, "plain pass": {"enforce_eager": True},
           "roomy": {"num_gpu_blocks_override": 200, "max_num_batched_tokens": 512, "block_size": 16}}  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from .engine.scheduler import Scheduler
 from .engine.speculative import SpeculativeConfig, Speculator
 from .engine.speculative_runner import CpuSpeculativeRunner, SpeculativeRunner
 from .model.backends import PagedAttention
-from .model.flat import can_compile
+from .model.flat import can_compile, has_room
 from .model.tokenizer import Detokenizer, load_tokenizer
 from .model.transformer import Transformer
 from .model.weights import dummy_model, load_model, read_config, resolve
@@ -264,7 +264,7 @@ def build_core(args: EngineArgs, model: Transformer, max_model_len: int) -> Engi
 
         make_runner = graph_runner(args.max_num_batched_tokens, record=not args.enforce_eager)
         working = step_memory(model, args.max_num_batched_tokens, args.max_num_seqs) if blocks is None else 0
-    elif weight.dtype == torch.float32 and not args.enforce_eager and can_compile():
+    elif weight.dtype == torch.float32 and not args.enforce_eager and can_compile() and has_room(model):
         make_runner, make_speculative_runner = CpuRunner, CpuSpeculativeRunner
     if blocks is None:
         most = args.max_num_seqs * -(-max_model_len // args.block_size)
