@@ -289,9 +289,13 @@ class Life:
 
     def end(self, why: str) -> NoReturn:
         """End it, for good."""
-        self.dead = f"the engine is dead: {why}; make a new one to go on"
+        self.end_with(f"the engine is dead: {why}; make a new one to go on")
+
+    def end_with(self, words: str) -> NoReturn:
+        """End it with these words."""
+        self.dead = words
         self.close()
-        raise EngineDeadError(self.dead)
+        raise EngineDeadError(words)
 
 # %% ../../nbs/w12_executors.ipynb #d9ac9fa3
 def blame(codes: Sequence[int | None], rank: int | None, what: str) -> str:

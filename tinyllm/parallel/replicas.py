@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['Handover', 'Report', 'unpack', 'Replica', 'ReplicaLostError', 'Wire', 'live', 'ProcessWire', 'Mate', 'close_all',
-           'Crew', 'muster', 'pack', 'write_down', 'Register', 'names_of', 'ReplicatedCore']
+           'Crew', 'muster', 'pack', 'write_down', 'names_of', 'Register', 'ReplicatedCore']
 
 # %% ../../nbs/w35_replicas.ipynb #7cd7dc88
 import contextlib
@@ -10,7 +10,6 @@ import multiprocessing.connection as mpc
 import os
 import subprocess
 import time
-import traceback
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from types import SimpleNamespace
@@ -22,7 +21,7 @@ from ..engine.core import EngineCore, Output, Request
 from ..engine.params import SamplingParams
 from ..engine.prefix import extend_chain
 from ..engine.scheduler import refuse_impossible
-from .executors import EngineDeadError, end_all, start_process
+from .executors import EngineDeadError, Life, end_all, give_up, start_process
 from .routing import Router
 
 # %% ../../nbs/w35_replicas.ipynb #7d85ee18
@@ -142,9 +141,7 @@ def live(descriptor: int) -> None:
     except (EOFError, OSError):
         os._exit(0)
     except BaseException:
-        with contextlib.suppress(OSError):
-            pipe.send(("error", traceback.format_exc(limit=-3)))
-        os._exit(1)
+        give_up(pipe)
 
 # %% ../../nbs/w35_replicas.ipynb #1ca6f92e
 class ProcessWire:
@@ -220,12 +217,23 @@ class Crew:
     """The replicas that are alive, by number.
 
     One that dies or is silent for too long is closed, and the others go on. EngineDeadError when none is left or an
-    engine has failed: then all are closed, and `dead` says why.
+    engine has failed: then all are closed, and `life` says why.
     """
 
     def __init__(self, wires: Sequence[Wire]):
-        self.mates, self.dead = {i: Mate(wire) for i, wire in enumerate(wires)}, ""
+        self.mates = {i: Mate(wire) for i, wire in enumerate(wires)}
         self.close = weakref.finalize(self, close_all, self.mates)
+        self.life = Life(self.close)
+
+    @property
+    def wires(self) -> dict[int, Wire]:
+        """The wires to those that are alive."""
+        return {i: mate.wire for i, mate in self.mates.items()}
+
+    @property
+    def busy(self) -> bool:
+        """Whether one of them still has something to do or to say."""
+        return any(mate.wire.busy or mate.outbox for mate in self.mates.values())
 
     def send(self, working: set[int]) -> None:
         """Start a step in each that has work or mail and is not in one."""
@@ -245,20 +253,14 @@ class Crew:
                 self.lose(i, str(error))
                 lost.append(i)
             except EngineDeadError as error:
-                self.fail(str(error))
+                self.life.end_with(str(error))
         return [answer for answer in found if answer is not None], lost
 
     def lose(self, number: int, why: str) -> None:
         """Give a replica up."""
         self.mates.pop(number).wire.close()
         if not self.mates:
-            self.fail(f"the engine is dead: the last replica, number {number}, {why}; make a new one to go on")
-
-    def fail(self, why: str) -> None:
-        """End everything."""
-        self.dead = why
-        self.close()
-        raise EngineDeadError(why)
+            self.life.end(f"the last replica, number {number}, {why}")
 
 # %% ../../nbs/w35_replicas.ipynb #c7d6c6b1
 def muster(crew: Crew, timeout: float) -> int:
@@ -268,7 +270,7 @@ def muster(crew: Crew, timeout: float) -> int:
         found, lost = crew.answers(timeout)
         blocks += found
         if lost:
-            crew.fail("a replica did not start")
+            crew.life.end_with("a replica did not start")
     return min(blocks)
 
 # %% ../../nbs/w35_replicas.ipynb #10514334
@@ -290,11 +292,18 @@ def write_down(request: Request, report: Report) -> Output:
     return Output(request, report.token_ids, report.finish_reason)
 
 # %% ../../nbs/w35_replicas.ipynb #373db3a3
+def names_of(request: Request, block_size: int) -> list[bytes]:
+    """The names of the full blocks of a request's prompt."""
+    ids, names = np.array(request.prompt_token_ids, np.int32), []
+    extend_chain(names, ids, len(ids) // block_size, block_size, request.salt)
+    return names
+
+
 class Register:
     """Which request is where. requests: by key; places: for each request its key and the number of its replica."""
 
-    def __init__(self):
-        self.keys = 0
+    def __init__(self, router: Router, block_size: int):
+        self.router, self.block_size, self.keys = router, block_size, 0
         self.requests: dict[int, Request] = {}
         self.places: dict[Request, tuple[int, int]] = {}
 
@@ -304,30 +313,41 @@ class Register:
         self.requests[self.keys] = request
         return self.keys
 
-    def forget(self, key: int) -> None:
-        """A request has ended."""
-        del self.places[self.requests.pop(key)]
-
-    def elder(self, request: Request) -> tuple[int, int] | None:
-        """Key and replica of a sibling that has a place."""
-        return next((self.places[sibling] for sibling in request.siblings if sibling in self.places), None)
-
     def loads(self, replicas: Iterable[int]) -> dict[int, int]:
         """How many requests each of these replicas has."""
         at = [replica for _, replica in self.places.values()]
         return {i: at.count(i) for i in replicas}
+
+    def place(self, key: int, request: Request, replicas: Iterable[int]) -> tuple[int, Handover]:
+        """Choose one of these replicas for it. Returns its number, and what to send there."""
+        siblings = (self.places[sibling] for sibling in request.siblings if sibling in self.places)
+        family, where = next(siblings, (key, None))
+        if where is None:
+            where = self.router.route(names_of(request, self.block_size), self.loads(replicas))
+        self.places[request] = key, where
+        return where, pack(key, family, request)
+
+    def take(self, report: Report) -> Output | None:
+        """Write down what a request has got; None when it has ended already."""
+        if (request := self.requests.get(report.key)) is None:
+            return None
+        if report.finish_reason is not None:
+            self.forget(report.key)
+        return write_down(request, report)
+
+    def forget(self, key: int) -> None:
+        """A request has ended."""
+        del self.places[self.requests.pop(key)]
 
     def leave(self, lost: list[int]) -> list[tuple[int, Request]]:
         """Take those who are at these replicas out of their places: their keys and themselves."""
         moving = [request for request, (_, where) in self.places.items() if where in lost]
         return [(self.places.pop(request)[0], request) for request in moving]
 
-
-def names_of(request: Request, block_size: int) -> list[bytes]:
-    """The names of the full blocks of a request's prompt."""
-    ids, names = np.array(request.prompt_token_ids, np.int32), []
-    extend_chain(names, ids, len(ids) // block_size, block_size, request.salt)
-    return names
+    def clear(self) -> None:
+        """Nobody is anywhere any more."""
+        self.requests.clear()
+        self.places.clear()
 
 # %% ../../nbs/w35_replicas.ipynb #0648a1fe
 class ReplicatedCore:
@@ -338,37 +358,36 @@ class ReplicatedCore:
     """
 
     def __init__(self, wires: Sequence[Wire], block_size: int, max_model_len: int, slack: int = 8, timeout: float = 300.0):
-        self.crew, self.register, self.max_model_len, self.timeout = Crew(wires), Register(), max_model_len, timeout
-        self.close, self.places = self.crew.close, self.register.places
-        blocks = muster(self.crew, timeout)
+        self.crew, self.max_model_len, self.timeout = Crew(wires), max_model_len, timeout
+        self.close, blocks = self.crew.close, muster(self.crew, timeout)
         self.home = SimpleNamespace(pool=SimpleNamespace(num_blocks=blocks), block_size=block_size)
-        self.router = Router(len(wires), blocks, slack)
+        self.register = Register(Router(len(wires), blocks, slack), block_size)
 
     @property
     def wires(self) -> dict[int, Wire]:
         """The wires to those that are alive, by their numbers."""
-        return {i: mate.wire for i, mate in self.crew.mates.items()}
+        return self.crew.wires
+
+    @property
+    def places(self) -> dict[Request, tuple[int, int]]:
+        """For each request its key and the number of its replica."""
+        return self.register.places
 
     @property
     def busy(self) -> bool:
         """Whether a replica still has something to do or to say."""
-        return not self.crew.dead and any(mate.wire.busy or mate.outbox for mate in self.crew.mates.values())
+        return self.crew.busy
 
     def add(self, request: Request) -> None:
         """Give a request to a replica. ValueError at once when it could never run."""
-        if self.crew.dead:
-            raise EngineDeadError(self.crew.dead)
+        self.crew.life.check()
         refuse_impossible(request, self.home, self.max_model_len)
         self.place(self.register.enter(request), request)
 
     def place(self, key: int, request: Request) -> None:
-        """Choose a replica, and write to it."""
-        family, where = self.register.elder(request) or (key, None)
-        if where is None:
-            loads = self.register.loads(self.crew.mates)
-            where = self.router.route(names_of(request, self.home.block_size), loads)
-        self.places[request] = key, where
-        self.crew.mates[where].outbox.append(pack(key, family, request))
+        """Send it to the replica that the register chooses."""
+        where, letter = self.register.place(key, request, self.crew.mates)
+        self.crew.mates[where].outbox.append(letter)
 
     def abort(self, request: Request) -> None:
         """End a request; nothing happens when it has ended already."""
@@ -381,24 +400,15 @@ class ReplicatedCore:
 
     def step(self) -> list[Output]:
         """Let every replica with work do a step; returns what has come from any of them. Empty when idle."""
-        if self.crew.dead:
-            raise EngineDeadError(self.crew.dead)
+        self.crew.life.check()
         self.crew.send({where for _, where in self.places.values()})
         try:
             answers, lost = self.crew.answers(self.timeout)
         except EngineDeadError:
-            self.register.requests.clear()
-            self.places.clear()
+            self.register.clear()
             raise
         for key, request in self.register.leave(lost):
             request.num_preemptions += 1
             self.place(key, request)
-        reports = [report for answer in answers for report in answer]
-        return [self.take(report) for report in reports if report.key in self.register.requests]
-
-    def take(self, report: Report) -> Output:
-        """Write down what a request has got."""
-        request = self.register.requests[report.key]
-        if report.finish_reason is not None:
-            self.register.forget(report.key)
-        return write_down(request, report)
+        outputs = [self.register.take(report) for reports in answers for report in reports]
+        return [output for output in outputs if output is not None]
