@@ -74,7 +74,7 @@ def skip(element, layer):
 
 def test_first_state_shows_what_the_chapter_tells(layers, python):
     _, element = layers()
-    assert said(element) == "After a Fable expects time, 76%. That is its first choice from layer 7 on."
+    assert said(element) == "After “a” Fable expects “time”, 76%. That is its first choice from layer 7 on."
     assert element.locator(".rung .guess.came").all_inner_texts() == ["time 36%", "time 76%"]
     element.get_by_role("button", name="Show as a table").click()
     assert agree(rows_of(element), python(TEXT, 2), 0.0051, 0.0056)
@@ -99,10 +99,10 @@ def test_a_click_and_the_arrows_choose_a_token_and_it_is_said(layers, python):
     page, element = layers()
     url = page.url
     element.get_by_role("option", name="daughter").click()
-    assert said(element).startswith("After daughter Fable expects")
+    assert said(element).startswith("After “daughter” Fable expects")
     element.get_by_role("option", selected=True).focus()
     page.keyboard.press("End")
-    assert said(element).startswith("After he Fable expects was, 31%")
+    assert said(element).startswith("After “he” Fable expects “was”, 31%")
     page.keyboard.press("ArrowLeft")
     chosen = element.get_by_role("option", selected=True)
     assert chosen.inner_text() == "and" and chosen.evaluate("(node) => node.getRootNode().activeElement === node")
@@ -118,7 +118,7 @@ def test_the_readers_own_words_once_fable_is_loaded(layers, python):
     element.get_by_role("button", name="Load Fable (8.9 MB)").click()
     field = element.get_by_role("textbox", name="Your own words")
     field.wait_for(timeout=60_000)
-    assert said(element).endswith("Without layer 3 it expects time, 97%.")
+    assert said(element).endswith("Without layer 3 it expects “time”, 97%.")
     text = "The wolf ate the old"
     field.fill(text)
     page.wait_for_function("document.querySelector('tl-layers').tokens.length === 5")
@@ -139,7 +139,7 @@ def test_the_readers_own_words_once_fable_is_loaded(layers, python):
 def test_a_finger_chooses_a_token_and_skips_a_layer(layers):
     _, element = layers(width=390, touch=True, height=844)
     element.get_by_role("option", name="king").tap()
-    assert said(element).startswith("After king Fable expects")
+    assert said(element).startswith("After “king” Fable expects")
     skip(element, 1).tap()
     assert "Without layer 1" in said(element)
     for target in element.locator(".rung button").all():

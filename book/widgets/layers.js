@@ -123,10 +123,10 @@ class Layers extends TinyElement {
 
   sentence() {
     const whole = this.way(this.pinned, null), [said, share] = whole.guesses[this.layers][0];
-    const start = `After ${visible(this.tokens[this.pinned])} Fable expects ${visible(said)}, ${percent(share)}.`;
+    const start = `After “${visible(this.tokens[this.pinned])}” Fable expects “${visible(said)}”, ${percent(share)}.`;
     if (this.out === null) return `${start} That is its first choice from layer ${this.settled(whole)} on.`;
     const [other, less] = this.way(this.pinned, this.out).guesses[this.layers][0];
-    return `${start} Without layer ${this.out + 1} it expects ${visible(other)}, ${percent(less)}.`;
+    return `${start} Without layer ${this.out + 1} it expects “${visible(other)}”, ${percent(less)}.`;
   }
 
   table() {

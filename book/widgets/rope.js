@@ -314,7 +314,8 @@ class Rope extends TinyElement {
     .legend { margin: 0.2rem 0 1rem; color: var(--tl-muted); font-size: 0.8125rem; text-wrap: pretty; }
     .mark { display: inline-block; width: 1.1rem; height: 0; margin: 0 0.15rem 0.25rem 0; border-top: 2px solid ${unsafeCSS(COLORS.green)}; }
     .mark.every { margin-left: 0.6rem; border-color: var(--tl-muted); }
-    .pairs { display: flex; flex-wrap: wrap; gap: 2px; }
+    .pairs { display: grid; grid-template-columns: repeat(16, max-content); gap: 2px 0.55rem; }
+    @container (max-width: 38rem) { .pairs { grid-template-columns: repeat(8, max-content); } }
     .pair { width: 1.875rem; height: 1.875rem; padding: 1px; border: 1px solid transparent; border-radius: 6px; cursor: pointer; touch-action: manipulation; }
     .pair svg { display: block; width: 100%; height: 100%; }
     .pair .rim, .pair .seen { stroke-width: 2.5; }
