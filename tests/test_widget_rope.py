@@ -39,7 +39,7 @@ def place(element) -> tuple[int, int]:
 
 
 def shown(element) -> list[float]:
-    return [float(text) for text in element.locator(".counts dd").all_text_contents()]
+    return [float(text.replace("−", "-")) for text in element.locator(".counts dd").all_text_contents()]
 
 
 def pull(page, handle, dx):

@@ -71,7 +71,7 @@ const style = css`
   .as-table table { width: 100%; border-collapse: collapse; font-size: 0.8125rem; font-variant-numeric: lining-nums tabular-nums; }
   .as-table :is(th, td) { padding: 0.3rem 0.9rem 0.3rem 0; border-bottom: 1px solid var(--tl-line); text-align: left; vertical-align: top; }
   .as-table th { font-weight: 650; }
-  .as-table td { overflow-wrap: anywhere; }
+  .as-table td { overflow-wrap: break-word; } /* a table too wide scrolls, and its words stay whole */
   @media (prefers-reduced-motion: reduce) { *, ::before, ::after { animation: none !important; transition: none !important; } }
 `;
 

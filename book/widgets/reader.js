@@ -3,7 +3,8 @@ import { TinyElement } from "./base.js";
 import { hex } from "./characters.js";
 
 export const percent = (weight) => `${Math.round(100 * weight)}%`;
-export const visible = (token) => token.trim() || { "\n": "⏎", "\n\n": "⏎⏎" }[token] || "␣";
+const CONTROL = /^[\0-\x08\x0b-\x1f\x7f]+$/; // signs that no font draws, shown as their bytes
+export const visible = (token) => CONTROL.test(token) ? hex(new TextEncoder().encode(token)) : token.trim() || { "\n": "⏎", "\n\n": "⏎⏎" }[token] || "␣";
 
 /** A token as a text; one that is a piece of a character as its bytes. */
 export function textOf(tokenizer, id) {

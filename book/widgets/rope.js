@@ -12,6 +12,7 @@ const RADIUS = 84; // of the dial, in its own units
 const POINTS = 480; // of a curve
 const number = new Intl.NumberFormat("en");
 const degrees = (angle) => `${number.format(Math.round((angle * 180) / Math.PI))}°`;
+const decimals = (value, digits) => value.toFixed(digits).replace("-", "−");
 const tokens = (n) => `${number.format(n)} token${n === 1 ? "" : "s"}`;
 const turn = ([x, y], angle) => [x * Math.cos(angle) - y * Math.sin(angle), y * Math.cos(angle) + x * Math.sin(angle)];
 const dot = ([a, b], [c, d]) => a * c + b * d;
@@ -137,7 +138,7 @@ class Rope extends TinyElement {
 
   sentence() {
     const { query, key } = this.place;
-    return `${tokens(this.distance)} apart. Dot product of pair ${this.pair + 1}: ${this.score(this.pair, query, key).toFixed(2)}; of all pairs: ${this.all(query, key).toFixed(2)}.`;
+    return `${tokens(this.distance)} apart. Dot product of pair ${this.pair + 1}: ${decimals(this.score(this.pair, query, key), 2)}; of all pairs: ${decimals(this.all(query, key), 2)}.`;
   }
 
   words() {
@@ -146,8 +147,8 @@ class Rope extends TinyElement {
     return html`<p class="read">Pair ${this.pair + 1} turns <b>${each}</b> a token and is round after <b>${round < 20 ? round.toFixed(1) : number.format(Math.round(round))}</b> tokens.
       The <b class="q">query</b> has turned ${degrees(query * speed)}, the <b class="k">key</b> ${degrees(key * speed)}: a difference of <b>${degrees(this.distance * speed)}</b> for ${tokens(this.distance)}.</p>
       <dl class="counts">
-        <div class="one"><dt>dot product of this pair</dt><dd>${this.score(this.pair, query, key).toFixed(2)}</dd></div>
-        <div><dt>of all ${this.given.speeds.length} pairs</dt><dd>${this.all(query, key).toFixed(2)}</dd></div>
+        <div class="one"><dt>dot product of this pair</dt><dd>${decimals(this.score(this.pair, query, key), 2)}</dd></div>
+        <div><dt>of all ${this.given.speeds.length} pairs</dt><dd>${decimals(this.all(query, key), 2)}</dd></div>
       </dl>
       ${this.beyond ? html`<p class="beyond">Fable was trained on ${number.format(trained)} tokens: it never saw two tokens this far apart.
         ${trained * speed < 2 * Math.PI ? "The hand has left the arc that it learned." : "This hand went all the way round in training and shows nothing new; look at slower ones."}</p>` : nothing}`;
@@ -157,7 +158,7 @@ class Rope extends TinyElement {
     const { query, key } = this.place, distance = this.distance;
     const places = [[query, key], [query + 100, key + 100], [query + 1000, key + 1000]];
     for (const far of [0, 1, 2, 4, 16, 64, 256, 1024, 2048, 4096]) if (far !== distance) places.push([key + far, key]);
-    const rows = places.map(([q, k]) => [q, k, q - k].map((n) => number.format(n)).concat(this.score(this.pair, q, k).toFixed(2), this.all(q, k).toFixed(2)));
+    const rows = places.map(([q, k]) => [q, k, q - k].map((n) => number.format(n)).concat(decimals(this.score(this.pair, q, k), 2), decimals(this.all(q, k), 2)));
     return { columns: ["Query at", "Key at", "Distance", `Pair ${this.pair + 1}`, "All pairs"], rows };
   }
 
@@ -239,7 +240,7 @@ class Rope extends TinyElement {
         <text x=${x(given.trained) + 2} y=${top - 6}>never seen in training</text>` : nothing}
       ${svg`<line class="axis" x1=${left} x2=${wide - 8} y1=${y(0)} y2=${y(0)} />`}
       <text class="tick" x=${left - 6} y=${y(0) + 4} text-anchor="end">0</text>
-      ${[top_, low].filter((s) => Math.abs(y(s) - y(0)) > 14).map((s) => svg`<text x=${left - 6} y=${y(s) + (s > 0 ? 8 : 0)} text-anchor="end">${s.toFixed(0)}</text>`)}
+      ${[top_, low].filter((s) => Math.abs(y(s) - y(0)) > 14).map((s) => svg`<text x=${left - 6} y=${y(s) + (s > 0 ? 8 : 0)} text-anchor="end">${decimals(s, 0)}</text>`)}
       ${svg`<path class="every" d=${path(every)} /><path class="one" d=${path(one)} />
       <line class="now" x1=${x(d)} x2=${x(d)} y1=${top} y2=${high - bottom} />
       <circle class="every" cx=${x(d)} cy=${y(this.all(query, key))} r="4" /><circle class="one" cx=${x(d)} cy=${y(this.score(this.pair, query, key))} r="4" />
