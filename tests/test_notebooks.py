@@ -1,17 +1,10 @@
 """Every chapter runs top to bottom and prints what the book shows: doc test and freshness check in one pass."""
-import os
 import re
-import subprocess
-import sys
-import tempfile
-import time
 import warnings
 from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient.exceptions import DeadKernelError
-from press import warm
 from press.execute import differences, execute, has_code, notebooks, same_text, tidy, same_widget
 
 CEILING = 60.0  # seconds a chapter may take on two cores before we say so; reported, not asserted
@@ -44,83 +37,6 @@ def test_comparison_forgives_the_last_digit_of_a_widgets_numbers_and_its_id():
     assert not same_widget(made("0a1b2c3d", "0.01", "2.5"), made("0a1b2c3d", "0.13", "2.5"))
     assert not same_widget(made("0a1b2c3d", "0.01", "2.5"), made("0a1b2c3d", "0.01", "25"))
     assert not same_widget(made("0a1b2c3d", "0.01", "2.5"), made("0a1b2c3d", "0.01", "2.5").replace("[3,4]", "[3,5]"))
-
-
-SURROUNDINGS = """import os, signal, sys
-ours = [name for name in sys.modules if name.split(".")[0] in ("tinyllm", "tinybook", "press", "triton", "secret")]
-here = {name: value for name, value in os.environ.items() if not name.startswith(("JPY_", "PYTEST_"))}
-print(sorted(globals()), ours, here, sys.path, sys.flags, sys.executable, sys.argv[0], os.getcwd(), __name__, hash("a"))
-print(sys.modules["__main__"].__dict__ is globals(), os.getpgrp() == os.getpid())
-print(*map(signal.getsignal, (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE)))"""
-LEAVES = """import os, sys
-sys.modules["secret"], os.environ["LEFT"], left = sys, "1", 1"""
-DRAWS = "import random, numpy\nprint(random.random(), numpy.random.random())"
-
-
-def said(path, *cells):
-    """What these cells print, in a kernel of their own."""
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]), path)
-    outcome = execute(path)
-    assert not outcome.error, outcome.error
-    return ["".join(output.text for output in cell.outputs) for cell in outcome.notebook.cells]
-
-
-forked = pytest.mark.skipif(not warm.is_possible(), reason="kernels are forked on Linux")
-
-
-@forked
-def test_a_forked_kernel_has_what_a_started_one_has_and_nothing_of_the_one_before(tmp_path, monkeypatch):
-    said(tmp_path / "a.ipynb", LEAVES)
-    first, second = (said(tmp_path / "a.ipynb", SURROUNDINGS, DRAWS) for _ in "12")
-    assert first[0] == second[0]
-    assert not set(first[1].split()) & set(second[1].split()), "unseeded, each kernel draws its own numbers"
-    monkeypatch.setattr(warm, "is_possible", lambda: False)
-    assert said(tmp_path / "a.ipynb", SURROUNDINGS)[0] == first[0]
-
-
-@forked
-def test_a_kernel_that_dies_is_noticed_and_the_next_one_runs(tmp_path):
-    with pytest.raises(DeadKernelError):
-        said(tmp_path / "a.ipynb", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
-    assert said(tmp_path / "a.ipynb", "print(1)") == ["1\n"]
-
-
-PROGRAM = """
-import sys, threading, time
-from pathlib import Path
-from press import warm
-from press.execute import execute
-threading.Thread(target=execute, args=[Path(sys.argv[1])], daemon=True).start()
-while not (said := Path(sys.argv[1]).with_name("pid")).exists() or not said.read_text():
-    time.sleep(0.05)
-print(said.read_text(), warm.nursery().process.pid, flush=True)
-time.sleep(600)
-"""
-
-
-@forked
-def test_kernels_end_with_the_process_that_asked_for_them(tmp_path, root):
-    cell = "import os, pathlib, time\npathlib.Path('pid').write_text(str(os.getpid()))\ntime.sleep(600)"
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
-    nbformat.write(notebook, tmp_path / "a.ipynb")
-    command, env = [sys.executable, "-c", PROGRAM, tmp_path / "a.ipynb"], {"PYTHONPATH": str(root / "book")}
-    with (tempfile.TemporaryDirectory() as left,  # a short name, for sockets
-          subprocess.Popen(command, stdout=subprocess.PIPE, text=True,
-                           env={**os.environ, **env, "TMPDIR": left}) as asking):  # fmt: skip
-        pids = list(map(int, asking.stdout.readline().split()))
-        assert len(pids) == 2 and all(map(is_running, pids))
-        asking.kill()
-    end = time.monotonic() + 30
-    while any(map(is_running, pids)) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not any(map(is_running, pids))
-
-
-def is_running(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def spine_words(path: Path) -> int:

@@ -52,15 +52,13 @@ def execute(path: Path, timeout: int = 600) -> Outcome:
     from nbclient import NotebookClient  # not in the tools that only render
     from nbclient.exceptions import CellExecutionError
 
-    from . import warm
-
     start = time.perf_counter()
     notebook = nbformat.read(path, as_version=4)
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
     client = NotebookClient(
         notebook, timeout=timeout, kernel_name="python3", coalesce_streams=True,
-        resources={"metadata": {"path": str(path.parent)}}, kernel_manager_class=warm.manager(),
+        resources={"metadata": {"path": str(path.parent)}},
     )
     try:
         client.execute(env={**os.environ, **ENVIRONMENT})
