@@ -108,7 +108,7 @@ class FlatForward:
     def __call__(self, token_ids: Tensor, inputs: PagedInputs) -> Tensor:
         """token_ids: [T]. Returns [T, d], after the final norm."""
         kept = self.step(self.model.embed_tokens(token_ids), inputs)
-        if reach(inputs) == len(token_ids):
+        if self.record["looking"][0] == len(token_ids):
             self.run(self.kernels.WHOLE, layers=self.layers.ctypes.data)
             return kept["y"]
         for i in range(len(self.layers)):
@@ -153,9 +153,8 @@ class FlatForward:
 
     def attend_pieces(self, i: int, qkv: Tensor, inputs: PagedInputs, mixed: Tensor) -> None:
         """Attention of layer i for the other rows, each alone. qkv: [T, H + 2K, h]; mixed: [T, H, h]."""
-        a, others = self.model.layers[i].self_attn, reach(inputs)
+        a = self.model.layers[i].self_attn
         for index, (first, queries, _) in enumerate(inputs.pieces):
-            if first < others:
-                continue
-            q = qkv[first : first + queries, : a.num_heads]
-            mixed[first : first + queries] = self.paged.attend_piece(q, self.caches[i], inputs, index, a.scale)
+            if first >= self.record["looking"][0]:
+                q = qkv[first : first + queries, : a.num_heads]
+                mixed[first : first + queries] = self.paged.attend_piece(q, self.caches[i], inputs, index, a.scale)
