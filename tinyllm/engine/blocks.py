@@ -85,7 +85,7 @@ class BlockTables:
 
     def append(self, rows: np.ndarray, counts: np.ndarray, blocks: Sequence[int]) -> None:
         """Give row rows[i] the next counts[i] of `blocks`."""
-        first = np.cumsum(counts) - counts
+        first = np.cumsum(counts) - counts  # where in `blocks` each row's share begins
         columns = np.arange(len(blocks)) + np.repeat(self.length[rows] - first, counts)
         self.table[np.repeat(rows, counts), columns] = blocks
         self.length[rows] += counts
