@@ -1,7 +1,9 @@
 """Ranks and replicas on a Ray cluster of two small nodes, started once: the tokens of one process, and a clean end."""
 
+import contextlib
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -22,17 +24,43 @@ def test_without_ray_the_way_out_is_named(monkeypatch):
         LLM("fable", distributed_executor_backend="slurm")
 
 
+def children():
+    """What this process has started and not waited for."""
+    mine = subprocess.run(["ps", "-o", "pid=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+    return set(map(int, mine.stdout.split()))
+
+
+def two_nodes(tries=5):
+    """A cluster of two nodes with two CPUs each.
+
+    A node of Ray's ends itself when the two Python processes that help it are not there after 15 seconds, and no
+    setting changes that. Where others use the machine, they may take longer: then all begins again.
+    """
+    from ray.cluster_utils import Cluster
+
+    before = children()
+    for left in reversed(range(tries)):
+        cluster = Cluster()
+        try:
+            for kind in ({"include_dashboard": False}, {}):
+                cluster.add_node(num_cpus=2, object_store_memory=80 * 2**20, **kind)
+            return cluster
+        except Exception:  # Ray has no narrower one for "timed out during startup"
+            cluster.shutdown()
+            for pid in children() - before:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if not left:
+                raise
+
+
 @pytest.fixture(scope="module")
 def cluster(root):
     """Two nodes of this machine with two CPUs each; gone afterwards, with all that they have started."""
     ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
     before, paths = set(os.listdir("/dev/shm")), os.environ.get("PYTHONPATH", "")
     os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, (str(root), paths))), OMP_NUM_THREADS="1")
-    node = {"num_cpus": 2, "object_store_memory": 80 * 2**20, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=node)
-    cluster.add_node(num_cpus=2, object_store_memory=80 * 2**20)
+    cluster = two_nodes()
     ray.init(address=cluster.address, log_to_driver=False)
     yield ray
     ray.shutdown()

@@ -278,7 +278,7 @@ def add_serve(commands):
     add("--model", default="fable", help="a bundled model or a folder (default: fable)")
     add("--served-model-name", metavar="NAME", help="what clients call the model (default: the name given above)")
     add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
-    add("--port", type=int, default=8000, help="port to listen on (default: 8000)")
+    add("--port", type=int, default=8000, help="port to listen on; 0: one that is free (default: 8000)")
     add("--api-key", action="append", default=[], metavar="KEY", help="a key that clients must send; may be repeated")
     add("--api-key-file", metavar="FILE", help="a file with one key a line")
     add("--max-waiting", type=int, default=1024, metavar="N",

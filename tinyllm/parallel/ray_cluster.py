@@ -6,10 +6,11 @@ __all__ = ['connect', 'reserve', 'bundle_of', 'options_of', 'RankActor', 'end_ac
 
 # %% ../../nbs/w36_ray.ipynb #e3a9285b
 import os
-import socket
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+
+import torch.distributed as dist
 
 from ..engine.core import EngineCore, Plan, StepResult
 from .executors import LOOPBACK, Deployment, EngineDeadError, Life, Rank
@@ -56,12 +57,12 @@ class RankActor:
     """One rank in a Ray worker."""
 
     def meeting(self) -> str:
-        """An address at which the ranks can meet: this machine's, with a port that is free."""
+        """An address at which the ranks can meet: this machine's, with a port that is held from now on."""
         import ray
 
-        with socket.socket() as free:
-            free.bind(("", 0))
-            return f"tcp://{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
+        here = ray.util.get_node_ip_address()
+        self.door = dist.TCPStore(here, 0, is_master=True, wait_for_workers=False, multi_tenant=True)
+        return f"tcp://{here}:{self.door.port}"
 
     def join(self, d: Deployment, rank: int, init_method: str) -> int:
         """Load this rank's part of the model. Returns how many blocks fit."""

@@ -478,9 +478,15 @@ class Listener(H11Protocol):
 
 # %% ../../nbs/w13_serving.ipynb #fdc7515b
 class DrainingServer(uvicorn.Server):
-    """A uvicorn server that remembers why it has stopped, and after a signal returns as after any other end."""
+    """A uvicorn server that says where it listens, remembers why it has stopped, and after a signal just returns."""
 
     failed = False
+    greeting = ""  # printed before the address
+
+    async def startup(self, sockets=None) -> None:
+        await super().startup(sockets)
+        port = self.servers[0].sockets[0].getsockname()[1]
+        print(f"{self.greeting} on http://{self.config.host}:{port}/v1", flush=True)
 
     @contextlib.contextmanager
     def capture_signals(self):
@@ -506,8 +512,7 @@ def serve(engine_args: EngineArgs, args: ServerArgs, host: str = "127.0.0.1", po
                                 http=functools.partial(Listener, seconds=args.request_seconds), ws="none",
                                 timeout_graceful_shutdown=drain_seconds, h11_max_incomplete_event_size=65_536)
         server = DrainingServer(config)
-        engine.on_death = server.fail
-        print(f"tinyllm serves {args.served_model_name} on http://{host}:{port}/v1", flush=True)
+        engine.on_death, server.greeting = server.fail, f"tinyllm serves {args.served_model_name}"
         server.run()
         return int(server.failed)
     finally:
