@@ -421,7 +421,7 @@ def span(lengths) -> str:
 def describe(report: dict) -> str:
     """A report as text."""
     load, found, limit, origin = (report[key] for key in ("load", "result", "limit", "provenance"))
-    unit, machine = report["unit"], origin.get("gpu") or f"{origin['threads']} thread{'s' * (origin['threads'] > 1)} of {origin['cpu']}"
+    unit, machine = report["unit"], origin.get("gpu") or f"{origin['threads']} threads of {origin['cpu']}"
     when = f", {load['request_rate']:g} a second" if load["request_rate"] else ""
     lines = [
         f"{report['benchmark']}: {report['model']}, {report['parameters'] / 1e6:,.1f} M parameters, "
