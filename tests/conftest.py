@@ -164,6 +164,7 @@ def page_factory(browser, book_html):
             java_script_enabled=javascript,
         )
         context.set_default_timeout(30_000)  # the time that others leave us is little
+        context.set_default_navigation_timeout(120_000)  # a page takes half a second when all is ours
         contexts.append(context)
         page = context.new_page()
         watch(page)

@@ -70,7 +70,7 @@ class Line:
         x = x.contiguous()
         self.sending.append((dist.isend(x, rank), x))
 
-
+# %% ../../nbs/w11_pipeline_parallelism.ipynb #9b211e72
 class Inlet(nn.Module):
     """Stands where the first stage has its embedding."""
 
