@@ -1,5 +1,6 @@
 """The engine on the card, with fused kernels and recorded steps, says what it says on the processor."""
 import random
+import sys
 
 import pytest
 import torch
@@ -91,3 +92,18 @@ def test_bfloat16_greedy_tokens_are_those_of_transformers_up_to_ties():
     total = sum(len(o.outputs[0].token_ids) for o in found)
     print(f"\n{same} of {total} greedy tokens equal, the others ties of bfloat16")
     assert same > 0.97 * total
+
+
+def test_steps_of_a_middle_size_are_recorded_with_the_other_library(capfd):
+    from tinyllm.kernels.linear import library_for
+
+    def asked(rows: int) -> str:
+        with library_for(rows):
+            return torch.backends.cuda.preferred_blas_library().name
+
+    before = torch.backends.cuda.preferred_blas_library()
+    found = [asked(rows) == "Cublaslt" for rows in (1, 31, 32, 224, 225, 4096)]
+    assert found == [False, False, True, True, False, False]
+    assert torch.backends.cuda.preferred_blas_library() == before
+    print("still here", file=sys.stderr)
+    assert capfd.readouterr().err == "still here\n"

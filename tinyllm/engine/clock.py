@@ -160,7 +160,7 @@ def attention_cases(draw: Callable[..., Tensor]) -> Iterator[Case]:
     device, rng = draw(1).device, random.Random(0)
     for heads in (16, 32):
         for count, low, high in ((256, 1024, 4096), (256, 100, 2048), (32, 640, 640), (1, 640, 640)):
-            contexts = [rng.randint(low, high) for _ in range(count)]
+            contexts = sorted((rng.randint(low, high) for _ in range(count)), reverse=True)  # as the engine sends them
             pages, total = random_pages(contexts, device), sum(contexts)
             keys, values = draw(total // 16 + count + 1, 16, 8, 128), draw(total // 16 + count + 1, 16, 8, 128)
             q = draw(count, (heads + 16) * 128).unflatten(1, (-1, 128))[:, :heads]
@@ -250,6 +250,7 @@ def cpu_cases(draw: Callable[..., Tensor]) -> Iterator[Case]:
                        weight.element_size() * n * d, 2 * rows * n * d)
 
 
+
 # %% ../../nbs/w25_on_the_clock.ipynb #686e1b2e
 def kernel_times(device: str = "cuda", report: Callable[[str], object] = print, only: str = "") -> dict:
     """Every kernel beside its limit and its rival, with the ceilings measured in the same run.
@@ -277,6 +278,7 @@ def kernel_times(device: str = "cuda", report: Callable[[str], object] = print, 
     return {"device": chip.source.removeprefix("measured on "), "dtype": kind, "torch": torch.__version__,
             "triton": triton.__version__, "date": time_of_day.strftime("%Y-%m-%d"), "bandwidth": chip.bandwidth,
             "rate": chip.rate(kind), "kernels": found}
+
 
 
 # %% ../../nbs/w25_on_the_clock.ipynb #552b3e47
@@ -321,6 +323,7 @@ def draw_kernels(report: dict):
     return figure
 
 
+
 # %% ../../nbs/w25_on_the_clock.ipynb #8070e691
 SORTS = {"attention": ("query", "attention"), "products": ("nvjet", "gemm", "few_rows", "one_row", "linear", "mm", "matmul"),
          "norm, activation": ("norm", "swiglu", "silu", "rsqrt", "mean"), "sampling": ("gumbel", "best_of", "cuts", "arg", "sort")}
@@ -361,4 +364,5 @@ def draw_timeline(spans: dict[str, list]):
     axes.set(xlabel="milliseconds", yticks=[0.4 - i for i in range(len(spans))], yticklabels=list(spans))
     axes.legend(ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
     return figure
+
 

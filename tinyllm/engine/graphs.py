@@ -21,6 +21,7 @@ from .kv_cache import allocate_cache
 from .params import SamplingParams
 from .runner import NONE, Runner, send
 from ..kernels.inputs import NEW, admit, find_tokens
+from ..kernels.linear import library_for
 from ..kernels.paged_attention import Pages, parts_for
 from .sampling import SamplingInputs, edit_logits, gather_logprobs
 from ..kernels.sampling import gumbel_max
@@ -163,11 +164,12 @@ class RecordedSteps(Runner):
         gc.unfreeze()  # an earlier runner's
         gc.collect()
         for size in tqdm(sorted(sizes, reverse=True), desc="recording steps", unit="size", disable=self.quiet):
-            self.run_step(*size)
-            torch.cuda.synchronize()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):  # NCCL has threads of its own
+            with library_for(size[0]):
                 self.run_step(*size)
+                torch.cuda.synchronize()
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):  # NCCL has threads of its own
+                    self.run_step(*size)
             self.graphs[size] = graph
         gc.freeze()  # what there is now stays: going through all of it would hold up a step for 0.2 s
 
