@@ -128,7 +128,7 @@ class Chunks extends TinyElement {
 
   sentence() {
     const { first, worst, chunks } = this.run;
-    return `Budget ${number.format(this.budget)}: ${this.case.watch} has its first token after ${ms(first)}, in ${count(chunks, "piece")}; the others wait ${ms(worst.to - worst.from)} at most for a token.`;
+    return `Budget ${number.format(this.budget)}: the ${this.case.watch} has its first token after ${ms(first)}, in ${count(chunks, "piece")}; the others wait ${ms(worst.to - worst.from)} at most for a token.`;
   }
 
   stepSentence() {
@@ -169,7 +169,7 @@ class Chunks extends TinyElement {
       <input id="budget" type="range" min="0" max=${given.budgets.length - 1} step="1" .value=${String(place)}
         aria-valuetext="${number.format(this.budget)} tokens" @input=${(event) => this.onBudget(Number(event.target.value))}>
       <dl class="counts">
-        <div class="first"><dt>until ${this.case.watch}'s first token</dt><dd>${ms(run.first)}</dd></div>
+        <div class="first"><dt>until the ${this.case.watch}'s first token</dt><dd>${ms(run.first)}</dd></div>
         <div class="wait"><dt>the others' longest wait for a token</dt><dd>${ms(wait)}</dd></div>
         <div><dt>read in</dt><dd>${count(run.chunks, "piece")}</dd></div>
       </dl>
@@ -180,7 +180,7 @@ class Chunks extends TinyElement {
         <span class="mark wai"></span> waits</p>
       <p class="read">${this.stepSentence()}</p>
       ${this.curve()}
-      <p class="legend"><span class="mark first"></span> until ${this.case.watch}'s first token <span class="mark wait"></span> the others' longest wait, for each budget</p>`;
+      <p class="legend"><span class="mark first"></span> until the ${this.case.watch}'s first token <span class="mark wait"></span> the others' longest wait, for each budget</p>`;
   }
 
   shows(what) { return this.run.steps.some(({ parts, preempted }) => (what === "found" ? parts.some(({ found }) => found) : preempted.length)); }
@@ -235,7 +235,7 @@ class Chunks extends TinyElement {
     const path = (what) => line(points.map((point) => [x(point.budget), y(point[what])]));
     const here = points.find(({ budget }) => budget === this.budget), shownBudgets = budgets.filter((budget) => Number.isInteger(Math.log2(budget)) && (wide > 430 || Math.log2(budget) % 2 === 1));
     return html`<svg class="curve" width=${wide} height=${high} viewBox="0 0 ${wide} ${high}" role="img"
-        aria-label="For budgets from ${budgets[0]} to ${number.format(budgets[budgets.length - 1])} tokens: time to the first token of ${this.case.watch}, and the longest wait of the others. ${this.sentence()}">
+        aria-label="For budgets from ${budgets[0]} to ${number.format(budgets[budgets.length - 1])} tokens: time to the first token of the ${this.case.watch}, and the longest wait of the others. ${this.sentence()}">
       ${svg`<line class="axis" x1=${left} x2=${wide - 4} y1=${y(0)} y2=${y(0)} />
       <text class="tick" x=${left - 6} y=${y(0) + 4} text-anchor="end">0</text>
       <text class="tick" x=${left - 6} y=${y(most) + 8} text-anchor="end">${Math.round(most)} ms</text>

@@ -21,7 +21,8 @@ from .prefix import PrefixCache, extend_chain
 class Rows:
     """The running requests: one array for each fact, one place for each request, kept as long as it runs.
 
-    Row r belongs to micro-batch r % micro_batches; `turn` says whose step is being planned.
+    end: the most tokens it may have. Of its blocks num_named have a name, and num_sent are known to the executor.
+    last_step: the last plan that has the row in it. Row r belongs to micro-batch r % micro_batches; `turn` says whose step is being planned.
     """
 
     def __init__(self, num_rows: int, max_len: int, micro_batches: int = 1, num_guesses: int = 0):
