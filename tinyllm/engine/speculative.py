@@ -24,6 +24,7 @@ def lookup(token_ids: np.ndarray, longest: int, shortest: int, k: int) -> np.nda
     """
     n = len(token_ids)
     for size in range(min(longest, n - 1), shortest - 1, -1):
+        # every stretch of `size` tokens that something follows
         windows = np.lib.stride_tricks.sliding_window_view(token_ids[:-1], size)
         if len(found := np.flatnonzero((windows == token_ids[n - size :]).all(1))):
             after = int(found[-1]) + size
