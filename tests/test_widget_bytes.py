@@ -70,13 +70,15 @@ def test_more_requests_share_the_weights_and_bring_their_own_cache(flow):
     slider.focus()
     slider.press("End")
     text = element.locator(".split").inner_text()
-    assert "weights 15.0 GB" in text and "KV cache 68.7 GB" in text
-    assert "memory-bound" in element.locator(".read").inner_text()
+    assert "weights 15.0 GB" in text and "KV cache 68.7 GB: more than one H100 holds" in text
+    verdict = element.locator(".read").inner_text()
+    assert "memory-bound" in verdict and "28.3 ms, its parts one after the other" in verdict  # not HBM's 25.0 alone
     context = element.get_by_role("slider", name="Tokens in each text")
     context.focus()
     context.press("Home")
     assert "compute-bound" in element.locator(".read").inner_text()
     assert element.locator(".level.cores.slowest").count() == 1
+    assert "holds" not in element.locator(".split").inner_text()
 
 
 def test_attention_does_the_same_operations_a_byte_whatever_the_number_of_requests(flow):

@@ -79,6 +79,9 @@ class Bytes extends TinyElement {
     return { work, spent, levels, longest, slowest: levels.find(({ time }) => time === longest).key, intensity: work.flops / bytes(work) };
   }
 
+  /** Whether weights and caches of a decode step are more than the chip holds. */
+  get overflows() { return this.operation === "decode" && bytes(total(this.parts())) > this.given.chip.memory; }
+
   /** Bytes from HBM that all share, and those that are somebody's own. */
   shares(parts) {
     const kv = this.operation === "product" ? 0 : bytes(parts.attention ?? { read: 0, written: 0 });
@@ -109,7 +112,7 @@ class Bytes extends TinyElement {
     return html`<p class="read">${slowest === "cores"
       ? html`The <b class="cores">tensor cores</b> have the most to do: <b>compute-bound</b>. HBM rests ${Math.round(100 * (1 - levels[0].time / longest))}% of the time.`
       : html`<b class=${slowest}>${{ hbm: "HBM", l2: "L2", sram: "Shared memory" }[slowest]}</b> needs the longest: <b>memory-bound</b>. The tensor cores are busy ${busy < 0.0995 ? (100 * busy).toFixed(1) : Math.round(100 * busy)}% of the time.`}
-      At least <b>${inTime(spent)}</b>${this.batch > 1 ? html`, that is ${inTime(each)} a ${what}` : nothing}.</p>`;
+      At least <b>${inTime(spent)}</b>${spent > 1.02 * longest ? ", its parts one after the other" : nothing}${this.batch > 1 ? html`, that is ${inTime(each)} a ${what}` : nothing}.</p>`;
   }
 
   table() {
@@ -201,7 +204,7 @@ class Bytes extends TinyElement {
   split() {
     const shares = this.shares(this.parts()), whole = shares.reduce((sum, [, n]) => sum + n, 0);
     return html`<div class="split"><div class="both" aria-hidden="true">${shares.map(([name, n]) => html`<span class=${name === "weights" ? "weights" : "own"} style="flex: ${n / whole} 0 0"></span>`)}</div>
-      <p>Across the border of HBM: ${shares.map(([name, n], i) => html`${i ? ", " : ""}<span class="mark ${name === "weights" ? "weights" : "own"}"></span> ${name} <b>${inBytes(n)}</b>`)}</p></div>`;
+      <p>Across the border of HBM: ${shares.map(([name, n], i) => html`${i ? ", " : ""}<span class="mark ${name === "weights" ? "weights" : "own"}"></span> ${name} <b>${inBytes(n)}</b>`)}${this.overflows ? `: more than one ${this.given.chip.name} holds` : nothing}</p></div>`;
   }
 
   static styles = [TinyElement.styles, css`
