@@ -6,8 +6,12 @@ import sys
 from pathlib import Path
 
 import torch
+import triton
+import triton.language as tl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package need not be installed
+
+from tinyllm.kernels.sampling import noise_of
 
 LIMITS = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1.2e-2}
 
@@ -140,6 +144,27 @@ def check_linear(device, dtype, rows=1, outputs=10, width=24, norm=True, gate=Fa
     wide = {k: v.double() if isinstance(v, torch.Tensor) else v for k, v in options.items()}
     expected = linear_few_rows_reference(x.double(), weight.double(), **wide)
     return close(linear_few_rows(x, weight, **options), expected, dtype, f"linear {rows} {options.keys()}")
+
+
+@triton.jit
+def noise_kernel(words, found, FAST: tl.constexpr, BLOCK: tl.constexpr):
+    """The noise of each word."""
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(found + at, noise_of(tl.load(words + at).to(tl.uint32, bitcast=True), FAST))
+
+
+def check_noise(device, number=65_536, seed=0):
+    """Noise is what the words of chapter 10 make in double precision; the largest error is returned."""
+    g = torch.Generator().manual_seed(seed)
+    edges = [0, 1, 2, 2**28 - 1, 2**28, 2**28 + 1, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1]
+    words = torch.cat((torch.tensor(edges), torch.randint(0, 2**32, (number - len(edges),), generator=g)))
+    words[len(edges) : number // 2] >>= torch.randint(0, 32, (number // 2 - len(edges),), generator=g)
+    found = torch.empty(number, device=device)
+    noise_kernel[(number // 1024,)](words.int().to(device), found, FAST=device != "cpu", BLOCK=1024)
+    u = ((2 * words + 1).float() * 2.0**-33).clamp(max=1 - 2.0**-24).double()
+    worst = float((found.cpu().double() + (-torch.log1p(-u)).log()).abs().max())
+    assert worst < 1e-5, worst
+    return worst
 
 
 def check_sampler(device, dtype, vocab=50, seed=0, temperatures=(0.0, 0.6, 1.3), requests=None):
@@ -306,6 +331,7 @@ def tiny(device):
         check_linear(device, dtype, 2, norm=True, gate=True)
         check_linear(device, dtype, 1, norm=False, add=True, bias=True)
         check_sampler(device, dtype)
+    check_noise(device, 4096)
     check_thresholds(device, torch.float32)
     check_thresholds(device, torch.float16, vocab=37, number=4)
     check_logprobs(device, torch.float32)

@@ -69,6 +69,10 @@ def test_products_for_few_rows_agree_with_float64(dtype):
     print(f"\n{dtype}: {worst:.1e}")
 
 
+def test_noise_is_that_of_chapter_10_to_a_hundred_thousandth():
+    print(f"\nworst: {checks.check_noise('cuda', 2**22):.1e}")
+
+
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=str)
 def test_drawn_tokens_are_those_of_the_torch_sampler(dtype):
     for vocab in (50, 4096, 151_936):
