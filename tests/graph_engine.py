@@ -30,8 +30,11 @@ def tiny_model() -> Transformer:
     return model
 
 
-def play(model, make, wishes: dict) -> tuple[list[list[int]], int]:
-    """Tokens of four requests in a cache that is too small for them, and how often somebody gave way."""
+def play(model, make, wishes: dict) -> tuple[list[tuple], int]:
+    """Tokens of four requests in a cache that is too small for them, and how often somebody gave way.
+
+    With the tokens of a request: at each place the ids whose log-probabilities it has, likeliest first.
+    """
     rng, sizes = np.random.default_rng(0), (5, 4, 3, 20)
     scheduler = Scheduler(5, 4, max_num_seqs=3, max_num_batched_tokens=8, max_model_len=20)
     core, requests = EngineCore(scheduler, make(model, *sizes), depth=1), []
@@ -41,7 +44,7 @@ def play(model, make, wishes: dict) -> tuple[list[list[int]], int]:
         core.add(requests[-1])
     while any(r.finish_reason is None for r in requests):
         core.step()
-    return [r.output_token_ids for r in requests], scheduler.num_preemptions
+    return [(r.output_token_ids, [ids for ids, _, _ in r.logprobs]) for r in requests], scheduler.num_preemptions
 
 
 if __name__ == "__main__":
@@ -51,4 +54,4 @@ if __name__ == "__main__":
         (found, given_way), (expected, _) = (play(model, make, wishes) for make in (GraphRunner, Runner))
         assert found == expected, (found, expected)
         assert given_way, "nobody was preempted: the cache is not small enough for this test"
-        print("same tokens", found)
+        print("same tokens", [tokens for tokens, _ in found])
