@@ -24,7 +24,7 @@ from .engine.runner import CpuRunner, Runner
 from .engine.sampling import bans_of
 from .engine.scheduler import Scheduler
 from .engine.speculative import SpeculativeConfig, Speculator
-from .engine.speculative_runner import CpuSpeculativeRunner, SpeculativeRunner
+from .engine.speculative_runner import CpuSpeculativeRunner, SpeculativeRunner, load_draft, memory_needs
 from .model.backends import PagedAttention
 from .model.flat import can_compile, has_room
 from .model.tokenizer import Detokenizer, load_tokenizer
@@ -257,25 +257,28 @@ def build_core(args: EngineArgs, model: Transformer, max_model_len: int) -> Engi
     """Scheduler, runner and the loop between them, in this process."""
     args = with_budget(args, max_model_len)
     weight, blocks = next(model.parameters()), args.num_gpu_blocks_override
+    speculator = None if args.speculative_config is None else build_speculator(args)
+    k = 0 if speculator is None else speculator.k
+    draft = load_draft(args.speculative_config, args.dtype, weight.device)  # before what is free is counted
     make_runner, make_speculative_runner = Runner, SpeculativeRunner
     on_card, working = weight.device.type == "cuda", 0
     if on_card:
         from tinyllm.engine.graphs import graph_runner, step_memory  # needs Triton
 
         make_runner = graph_runner(args.max_num_batched_tokens, record=not args.enforce_eager)
-        working = step_memory(model, args.max_num_batched_tokens, args.max_num_seqs) if blocks is None else 0
+        lines = args.max_num_seqs * (k + 1)
+        working = step_memory(model, args.max_num_batched_tokens, lines) if blocks is None else 0
     elif weight.dtype == torch.float32 and not args.enforce_eager and can_compile() and has_room(model):
         make_runner, make_speculative_runner = CpuRunner, CpuSpeculativeRunner
     if blocks is None:
         most = args.max_num_seqs * -(-max_model_len // args.block_size)
-        memory = free_memory(weight.device, args.gpu_memory_utilization) - working
-        blocks = blocks_that_fit(memory, model.config, args.block_size, weight.dtype, most)
+        per_token, once = memory_needs(model, draft, args.max_num_seqs, k)
+        memory = free_memory(weight.device, args.gpu_memory_utilization) - working - once
+        blocks = blocks_that_fit(memory, per_token, args.block_size, most)
     sizes = blocks, args.block_size, args.max_num_seqs, max_model_len
-    if args.speculative_config is not None:
-        speculator, draft = build_speculator(args), args.speculative_config.get("model")
-        draft = draft and load_model(draft, args.dtype, weight.device, PagedAttention())
+    if speculator is not None:
         return EngineCore(build_scheduler(args, blocks, max_model_len, speculator),
-                          make_speculative_runner(model, *sizes, speculator.k, draft))
+                          make_speculative_runner(model, *sizes, k, draft))
     scheduler, runner = build_scheduler(args, blocks, max_model_len), make_runner(model, *sizes)
     overlap = on_card if args.async_scheduling is None else args.async_scheduling
     return EngineCore(scheduler, runner, depth=int(overlap))

@@ -1,4 +1,5 @@
 """The engine on the card, with fused kernels and recorded steps, says what it says on the processor."""
+import gc
 import random
 import sys
 
@@ -107,3 +108,16 @@ def test_steps_of_a_middle_size_are_recorded_with_the_other_library(capfd):
     assert torch.backends.cuda.preferred_blas_library() == before
     print("still here", file=sys.stderr)
     assert capfd.readouterr().err == "still here\n"
+
+
+def test_a_draft_model_and_its_cache_are_within_the_share_of_the_card():
+    gc.collect()
+    torch.cuda.empty_cache()
+    draft, rows = {"model": "fable-draft", "num_speculative_tokens": 4}, 8192
+    llm = LLM("fable", device="cuda", dtype="float32", gpu_memory_utilization=0.5, max_num_seqs=rows,
+              max_model_len=2048, speculative_config=draft)
+    assert llm.core.scheduler.home.pool.num_blocks < rows * 2048 // 16, "the card has room for all: ask for more rows"
+    drawn = SamplingParams(temperature=0.8, max_tokens=30, ignore_eos=True)  # without a seed: guesses are drawn
+    assert all(len(o.outputs[0].token_ids) == 30 for o in llm.generate(prompts(40), drawn, use_tqdm=False))
+    assert llm.core.executor.drawn.q is not None
+    assert torch.cuda.memory_reserved() <= torch.cuda.mem_get_info()[1] / 2

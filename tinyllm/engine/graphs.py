@@ -248,9 +248,7 @@ class RowKeeper(RecordedSteps):
     def apply(self, plan: Plan) -> None:
         """Before a step that runs the general way: what the general sampler must know, and new blocks."""
         self.tell()
-        if plan.new_blocks is not None:
-            rows, columns, blocks = torch.from_numpy(np.stack(plan.new_blocks)).to(self.device)
-            self.block_tables.view(-1).index_copy_(0, rows * self.block_tables.shape[1] + columns, blocks.int())
+        self.extend_tables(plan)
 
 # %% ../../nbs/w24_cuda_graphs.ipynb #16737f4b
 class GraphRunner(RowKeeper):

@@ -34,10 +34,12 @@ def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: str | torch.device
     return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
 
 # %% ../../nbs/12_kv_cache.ipynb #c908d1af
-def blocks_that_fit(memory: int, config: ModelConfig, block_size: int, dtype: torch.dtype,
-                    at_most: int) -> int:
-    """How many usable blocks `memory` bytes hold (block 0 costs one). ValueError when there is none."""
-    one = block_size * bytes_per_token(config, dtype)
+def blocks_that_fit(memory: int, per_token: int, block_size: int, at_most: int) -> int:
+    """How many usable blocks `memory` bytes hold, `per_token` bytes for each of their tokens (block 0 costs one).
+
+    ValueError when there is none.
+    """
+    one = block_size * per_token
     blocks = min(memory // one - 1, at_most)
     if blocks < 1:
         raise ValueError(f"{memory / 1e6:,.0f} MB are left for the KV cache, but two blocks of {block_size} "
