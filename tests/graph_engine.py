@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from tinyllm.engine.core import EngineCore, Request
-from tinyllm.engine.graphs import GraphRunner
+from tinyllm.engine.graphs import CudaSpeculativeRunner, GraphRunner
 from tinyllm.engine.params import SamplingParams
 from tinyllm.engine.runner import Runner
 from tinyllm.engine.scheduler import Scheduler
+from tinyllm.engine.speculative import SpeculativeConfig, Speculator
 from tinyllm.model.backends import PagedAttention
 from tinyllm.model.transformer import ModelConfig, Transformer
 
@@ -30,16 +31,17 @@ def tiny_model() -> Transformer:
     return model
 
 
-def play(model, make, wishes: dict) -> tuple[list[tuple], int]:
+def play(model, make, wishes: dict, speculator: Speculator | None = None) -> tuple[list[tuple], int]:
     """Tokens of four requests in a cache that is too small for them, and how often somebody gave way.
 
     With the tokens of a request: at each place the ids whose log-probabilities it has, likeliest first.
     """
     rng, sizes = np.random.default_rng(0), (5, 4, 3, 20)
-    scheduler = Scheduler(5, 4, max_num_seqs=3, max_num_batched_tokens=8, max_model_len=20)
-    core, requests = EngineCore(scheduler, make(model, *sizes), depth=1), []
+    scheduler = Scheduler(5, 4, max_num_seqs=3, max_num_batched_tokens=8, max_model_len=20, speculator=speculator)
+    core, requests = EngineCore(scheduler, make(model, *sizes), depth=int(speculator is None)), []
     for i in range(4):
-        params = SamplingParams(temperature=(0, 0.8)[i % 2], max_tokens=5, **(wishes if i == 1 else {}))
+        own = {} if speculator is None else {"seed": i}  # guesses of who has a seed leave the tokens as they are
+        params = SamplingParams(temperature=(0, 0.8)[i % 2], max_tokens=5, **own, **(wishes if i == 1 else {}))
         requests.append(Request(str(i), rng.integers(0, 32, (7, 2, 5, 1)[i]).tolist(), params, seed=i * 7919 + 2**40))
         core.add(requests[-1])
     while any(r.finish_reason is None for r in requests):
@@ -55,3 +57,9 @@ if __name__ == "__main__":
         assert found == expected, (found, expected)
         assert given_way, "nobody was preempted: the cache is not small enough for this test"
         print("same tokens", [tokens for tokens, _ in found])
+    speculator = Speculator(SpeculativeConfig(num_speculative_tokens=2, model="itself"))
+    found, _ = play(model, lambda model, *sizes: CudaSpeculativeRunner(model, *sizes, 2, model), {}, speculator)
+    expected, _ = play(model, Runner, {})
+    assert found == expected, (found, expected)
+    assert speculator.gauge.accepted.sum() > 0, "no guess was right, although the draft is the model itself"
+    print("same tokens with guesses", found)

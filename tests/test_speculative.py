@@ -89,6 +89,17 @@ def test_a_draft_with_the_targets_noise_is_right_more_often_and_changes_no_token
     assert same == tokens and rate > 1.2 * likeliest
 
 
+def test_a_first_unseeded_request_may_join_a_greedy_one_with_guesses():
+    llm = LLM("fable", speculative_config=DRAFT, max_num_seqs=8, max_model_len=128)
+    greedy = llm.stream("Once upon a time", SamplingParams(temperature=0, max_tokens=60, ignore_eos=True))
+    for _ in range(5):
+        next(greedy)  # its guesses are judged from now on
+    unseeded = SamplingParams(temperature=0.8, max_tokens=10, ignore_eos=True)
+    joined = llm.generate("There was a king", unseeded, use_tqdm=False)
+    assert len(joined[0].outputs[0].token_ids) == 10
+    assert len([*greedy][-1].outputs[0].token_ids) == 60
+
+
 def tiny(vocab, seed, layers=1):
     config = ModelConfig(vocab_size=vocab, hidden_size=16, intermediate_size=24, num_hidden_layers=layers, head_dim=8,
                          num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=32)  # fmt: skip

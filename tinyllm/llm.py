@@ -263,8 +263,9 @@ def build_core(args: EngineArgs, model: Transformer, max_model_len: int) -> Engi
     make_runner, make_speculative_runner = Runner, SpeculativeRunner
     on_card, working = weight.device.type == "cuda", 0
     if on_card:
-        from tinyllm.engine.graphs import graph_runner, step_memory  # needs Triton
+        from tinyllm.engine.graphs import CudaSpeculativeRunner, graph_runner, step_memory  # needs Triton
 
+        make_speculative_runner = CudaSpeculativeRunner
         make_runner = graph_runner(args.max_num_batched_tokens, record=not args.enforce_eager)
         lines = args.max_num_seqs * (k + 1)
         working = step_memory(model, args.max_num_batched_tokens, lines) if blocks is None else 0

@@ -121,3 +121,16 @@ def test_a_draft_model_and_its_cache_are_within_the_share_of_the_card():
     assert all(len(o.outputs[0].token_ids) == 30 for o in llm.generate(prompts(40), drawn, use_tqdm=False))
     assert llm.core.executor.drawn.q is not None
     assert torch.cuda.memory_reserved() <= torch.cuda.mem_get_info()[1] / 2
+
+
+def test_guesses_on_the_card_leave_the_tokens_as_they_are(reference):
+    few = {"device": "cuda", "dtype": "float32", "num_gpu_blocks_override": 2000, "max_num_seqs": 16}
+    draft = LLM("fable", speculative_config={"model": "fable-draft", "num_speculative_tokens": 3}, **few)
+    params = [SamplingParams(temperature=0.8 * (i % 2), seed=i, max_tokens=40) for i in range(12)]
+    asked = prompts(12, seed=2)
+    found, expected = (llm.generate(asked, params, use_tqdm=False) for llm in (draft, LLM("fable", **few)))
+    assert type(draft.core.executor).__name__ == "CudaSpeculativeRunner"
+    assert draft.core.scheduler.speculator.gauge.accepted.sum() > 0
+    compare(found[::2], expected[::2], reference, TIE)
+    differ = sum(a.outputs[0].token_ids != b.outputs[0].token_ids for a, b in zip(found, expected, strict=True))
+    assert differ <= 1

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['PLAIN', 'DEFAULTS', 'Mail', 'is_plain', 'draw', 'logprobs_of', 'step_sizes', 'Drawn', 'RecordedSteps', 'RowKeeper',
-           'GraphRunner', 'graph_runner', 'step_memory']
+           'GraphRunner', 'graph_runner', 'CudaSpeculativeRunner', 'step_memory']
 
 # %% ../../nbs/w24_cuda_graphs.ipynb #3997d422
 import gc
@@ -20,13 +20,14 @@ from .core import Admission, Plan, StepResult
 from .kv_cache import allocate_cache
 from .params import SamplingParams
 from .runner import NONE, Runner, send
+from .speculative_runner import SpeculativeRunner
 from ..kernels.inputs import NEW, admit, find_tokens
 from ..kernels.linear import library_for
 from ..kernels.paged_attention import Pages, parts_for
 from .sampling import SamplingInputs, edit_logits, gather_logprobs
 from ..kernels.sampling import gumbel_max
 from ..kernels.thresholds import find_cuts, top_logprobs
-from ..model.fused import FusedTransformer, Step
+from ..model.fused import FusedForward, FusedTransformer, Step
 from ..model.transformer import Transformer
 
 # %% ../../nbs/w24_cuda_graphs.ipynb #cd42954e
@@ -328,6 +329,12 @@ class GraphRunner(RowKeeper):
 def graph_runner(max_num_batched_tokens: int, record: bool) -> Callable[..., GraphRunner]:
     """Makes a `GraphRunner` from what makes a `Runner`."""
     return partial(GraphRunner, max_num_batched_tokens=max_num_batched_tokens, record=record)
+
+# %% ../../nbs/w24_cuda_graphs.ipynb #7ada07a6
+class CudaSpeculativeRunner(SpeculativeRunner):
+    """A `SpeculativeRunner` for a card, in fused kernels; nothing is recorded."""
+
+    make_forward, draw = FusedForward, staticmethod(draw)
 
 # %% ../../nbs/w24_cuda_graphs.ipynb #5f843fc4
 @torch.inference_mode()

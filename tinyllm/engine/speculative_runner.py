@@ -194,7 +194,8 @@ class SpeculativeRunner(Runner):
         inputs = self.sampling.select(rows[at], lines.rows, lines.output_index, self.tokens, lines.lens)
         tokens = self.draw(logits, inputs)[lines.padded]
         accepted = verify_own(tokens, lines.drafts)
-        if plan.drafts is not None and (drawn := self.drawn.among(rows, self.device)) is not None:
+        drawn = None if plan.drafts is None or self.drawn.q is None else self.drawn.among(rows, self.device)
+        if drawn is not None:
             given, count = self.drawn.judge(drawn, lines, logits, inputs, tokens)
             tokens, accepted = tokens.index_copy(0, drawn, given), accepted.index_copy(0, drawn, count)
         where = lines.rows * self.tokens.shape[1] + lines.lens  # what stands behind those that count is written over
