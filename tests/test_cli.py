@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
@@ -279,11 +280,40 @@ def test_an_old_locale_gets_question_marks_instead_of_a_traceback():
         ("--logprobs", "30", "logprobs is 30"),
         ("--seed", str(2**64), "seed is"),
         ("--colour", "red", "--colour"),
+        ("--device", "tpu", "device is 'tpu'"),
+        ("--tensor-parallel-size", "3", "choose a size that does"),
+        ("--speculative-config", "{bad", "no JSON object such as"),
+        ("--speculative-config", '{"methud": 1}', "methud"),
+        ("--skip-tokenizer-init", "--quiet", "--skip-tokenizer-init"),
         ("--max-tokens", "5000", "context of 128"),
     ],
 )
 def test_a_parameter_out_of_range_is_one_line(model, option, value, words):
     assert words in refused("generate", "Once", "--model", model, option, value)
+
+
+def test_a_package_that_is_missing_is_named(model, monkeypatch):
+    import importlib.util
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert "tinyllm-book[ray]" in refused("generate", "Once", "--model", model, "--distributed-executor-backend", "ray")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "pip install httpx" in refused("bench", "serve")
+
+
+def test_who_waits_long_on_a_terminal_is_told_why(capsys, monkeypatch):
+    from tinyllm.cli import patience
+
+    for terminal, seconds, said in ((True, 0, True), (True, 60, False), (False, 0, False)):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal, raising=False)
+        with patience(seconds):
+            timers = [one for one in threading.enumerate() if isinstance(one, threading.Timer)]
+            assert len(timers) <= terminal
+            for one in timers if seconds == 0 else ():
+                one.join()
+        for one in timers:
+            one.join()  # cancelled, it ends at once
+        assert ("still loading" in capsys.readouterr().err) == said
 
 
 def test_wrong_numbers_are_refused_before_any_model_is_looked_for():

@@ -151,6 +151,36 @@ def test_options_are_known_or_refused():
         LLM("fable", max_model_len=4096)
 
 
+@pytest.mark.parametrize("options, words", [
+    ({"device": "tpu"}, "device is 'tpu' but must be"),
+    ({"tensor_parallel_size": 3}, "tensor_parallel_size is 3 .* choose a size that does"),
+    ({"pipeline_parallel_size": 90}, "pipeline_parallel_size is 90 .* choose at most 8"),
+    ({"data_parallel_size": 2, "tensor_parallel_size": 3}, "tensor_parallel_size is 3"),
+])  # fmt: skip
+def test_what_cannot_be_is_refused_before_a_process_is_started(options, words, monkeypatch):
+    monkeypatch.setattr("tinyllm.parallel.executors.start_process", None)
+    with pytest.raises(ValueError, match=words):
+        LLM("fable", **options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_refused_by_name():
+    with pytest.raises(ValueError, match="device is 'cuda' but torch finds no GPU here"):
+        LLM("fable", device="cuda")
+
+
+@pytest.mark.parametrize("words, ask", [
+    ("prompts is NoneType", lambda llm: llm.generate(None)),
+    ("prompts is int", lambda llm: llm.generate(5)),
+    ("sampling_params has a dict", lambda llm: llm.generate("Once", {"max_tokens": 3})),
+    ("sampling_params has a int", lambda llm: list(llm.stream("Once", 3))),
+])  # fmt: skip
+def test_something_else_than_a_prompt_or_parameters_is_named(llm, words, ask):
+    with pytest.raises(TypeError, match=words):
+        ask(llm)
+    assert idle(llm)
+
+
 def test_dummy_weights_are_the_same_each_time_for_a_seed():
     first, second = (
         LLM("fable", load_format="dummy", seed=3, max_model_len=64, num_gpu_blocks_override=8).generate(

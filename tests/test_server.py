@@ -1,10 +1,17 @@
 """The server as its clients see it: the real openai client, keys, limits, hang-ups, deaths and drains."""
 
 import asyncio
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import select
 import signal
 import socket
+import subprocess
+import sys
+import termios
 import time
 
 import pytest
@@ -14,6 +21,7 @@ httpx = pytest.importorskip("httpx")
 openai = pytest.importorskip("openai")
 
 from server_process import Server as ServerProcess
+from server_process import free_port
 
 from tinyllm.engine.params import SamplingParams
 from tinyllm.llm import LLM
@@ -256,6 +264,103 @@ def test_when_the_engine_dies_everyone_is_told_and_the_server_ends():
         rest = [line for line in lines if line]
     assert "engine" in json.loads(rest[-1].removeprefix("data: "))["error"]["message"]
     assert server.process.wait(30) == 1
+
+
+def test_a_model_can_be_looked_up_by_its_name(client):
+    assert client.models.retrieve("fable") == next(iter(client.models.list()))
+    with pytest.raises(openai.NotFoundError, match="not served here"):
+        client.models.retrieve("other/name")
+
+
+def test_an_address_that_is_taken_is_refused_before_the_model_is_loaded(server, capsys, monkeypatch):
+    from tinyllm.cli import main
+
+    monkeypatch.setattr("tinyllm.serve.api.AsyncEngine", None)
+    for options, words in ((["--port", server.port], f"port {server.port} of 127.0.0.1: Address already in use"),
+                           (["--port", 99_999], "port 99999"), (["--host", "no-such-host.invalid"], "choose another")):
+        assert main(["serve", *map(str, options)]) == 2
+        said = capsys.readouterr()
+        assert said.out == "" and words in said.err and said.err.count("\n") == 1
+
+
+def test_an_engine_that_cannot_be_says_why_in_one_line(capsys):
+    from tinyllm.cli import main
+
+    for options, words in ((["--max-model-len", 100_000], "max_model_len is 100,000"),
+                           (["--tensor-parallel-size", 3], "choose a size"),
+                           (["--scheduling-policy", "lottery"], "lottery")):
+        assert main(["serve", "--port", "0", *map(str, options)]) == 2
+        said = capsys.readouterr()
+        assert said.out == "" and words in said.err and said.err.count("\n") == 1, said.err
+
+
+class Talk:
+    """`tinyllm chat` on a terminal."""
+
+    def __init__(self, server, *options):
+        self.hand, end = pty.openpty()
+        command = [sys.executable, "-m", "tinyllm", "chat", "--url", server.url + "/v1", *map(str, options)]
+        self.process = subprocess.Popen(command, stdin=end, stdout=end, stderr=end, start_new_session=True,
+                                        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+                                        env={**os.environ, "TERM": "xterm"})  # fmt: skip
+        os.close(end)
+        self.seen = ""
+
+    def until(self, words):
+        """What comes up to these words."""
+        while words not in self.seen:
+            assert select.select([self.hand], [], [], 60)[0], self.seen
+            self.seen += os.read(self.hand, 4096).decode(errors="replace")
+        text, self.seen = self.seen.split(words, 1)
+        return text
+
+    def type(self, text):
+        os.write(self.hand, text.encode())
+
+    def rest(self):
+        """What is left until it ends, and its exit code."""
+        with contextlib.suppress(OSError):  # Linux says EIO when the other end has closed
+            while piece := os.read(self.hand, 4096):
+                self.seen += piece.decode(errors="replace")
+        os.close(self.hand)
+        return self.seen, self.process.wait(30)
+
+
+def test_a_talk_on_a_terminal_can_be_edited_stopped_and_ended(server):
+    talk = Talk(server, "--max-tokens", 100, "--temperature", 0)
+    assert "You talk with fable" in talk.until("> ")
+    talk.type("nce upon a time\x01O\x05 there\r")  # Ctrl-A: to the beginning, Ctrl-E: to the end
+    talk.until("there")
+    talk.until("> ")
+    assert server.idle()
+    talk.type("\x1b[A")  # the arrow up brings the last line back, whole
+    talk.until("Once upon a time there")
+    os.kill(server.engine_pid(), signal.SIGSTOP)  # so that there is time to press a key
+    talk.type("\r")
+    talk.until("\r\n")
+    time.sleep(0.5)
+    talk.type("\x03")  # Ctrl-C: enough of this answer
+    talk.until("> ")
+    os.kill(server.engine_pid(), signal.SIGCONT)
+    assert server.idle()
+    for line in ("And then?", "And after that?"):
+        talk.type(line + "\r")
+        talk.until(line)
+        said = talk.until("> ")
+    assert "what was said so far is forgotten" in said
+    talk.type("\x04")
+    text, code = talk.rest()
+    assert code == 0 and text.endswith("\r\n") and "Traceback" not in text
+
+
+def test_a_talk_with_a_server_that_goes_away_ends_with_a_sentence(server, capsys):
+    from tinyllm.cli import main
+
+    for url, words in (("127.0.0.1:9", "must be an address such as"), (server.url, "end in /v1"),
+                       (server.url + "/metrics?", "no server of models"),
+                       (f"http://127.0.0.1:{free_port()}/v1", "start one with")):
+        assert main(["chat", "--url", url]) == 2
+        assert words in (said := capsys.readouterr().err) and said.count("\n") == 1, said
 
 
 def test_a_load_is_played_and_summed_up(server):

@@ -1,9 +1,11 @@
 """The wheel, alone in an empty environment, away from the repository."""
+import ast
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -96,3 +98,16 @@ def test_example_of_the_readme_runs_away_from_the_repository(empty_environment, 
     result = run(empty_environment, tmp_path, "python", "-c", example)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("Once upon a time") and "The king said" in result.stdout
+
+
+def test_the_server_extra_brings_whatever_the_server_imports():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    brought = [*project["dependencies"], *project["optional-dependencies"]["serve"]]
+    brought = {re.match(r"[\w-]+", need)[0].replace("-", "_") for need in brought}
+    brought |= {"starlette", "pydantic", "h11"}  # what fastapi and uvicorn stand on
+    brought |= {"matplotlib"}  # asked for by name when somebody wants a drawing
+    trees = (ast.parse(path.read_text()) for path in (ROOT / "tinyllm" / "serve").glob("*.py"))
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    wanted = {name.name.split(".")[0] for node in nodes if isinstance(node, ast.Import) for name in node.names}
+    wanted |= {node.module.split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
+    assert "httpx" in wanted and wanted - set(sys.stdlib_module_names) - {"tinyllm"} <= brought

@@ -2,13 +2,14 @@
 
 # %% auto #0
 __all__ = ['EXAMPLES', 'DEFAULT_MAX_TOKENS', 'BENCH_EXAMPLES', 'OFFLINE_BENCHES', 'SERVE_EXAMPLES', 'UserError', 'Parser',
-           'json_object', 'add_engine_options', 'add_generate', 'add_reports', 'finite', 'add_offline_bench',
-           'add_serve_bench', 'add_kernel_bench', 'add_profile_bench', 'add_bench', 'add_serve', 'add_chat',
-           'build_parser', 'read_prompt', 'say', 'shared_seed', 'read_params', 'let_threads_sleep', 'load', 'look_up',
-           'engine_options', 'prompt_for_terminal', 'write', 'stream_text', 'likelihoods', 'run_generate', 'read_keys',
-           'run_serve', 'fetch', 'pieces_of', 'run_chat', 'check_outputs', 'two_lengths', 'check_positive', 'read_load',
-           'command_of', 'save_report', 'run_offline_bench', 'read_traffic', 'run_serve_bench', 'import_clock',
-           'run_kernel_bench', 'decode_spans', 'run_profile_bench', 'run_bench', 'forget_stdout', 'main']
+           'json_object', 'speculative_config', 'add_engine_options', 'add_generate', 'add_reports', 'finite',
+           'add_offline_bench', 'add_serve_bench', 'add_kernel_bench', 'add_profile_bench', 'add_bench', 'add_serve',
+           'add_chat', 'build_parser', 'read_prompt', 'say', 'shared_seed', 'read_params', 'let_threads_sleep',
+           'patience', 'load', 'look_up', 'engine_options', 'prompt_for_terminal', 'write', 'stream_text',
+           'likelihoods', 'run_generate', 'read_keys', 'run_serve', 'fetch', 'first_model', 'pieces_of', 'run_chat',
+           'ask_for_line', 'check_outputs', 'two_lengths', 'check_positive', 'read_load', 'command_of', 'save_report',
+           'run_offline_bench', 'read_traffic', 'run_serve_bench', 'import_clock', 'run_kernel_bench', 'decode_spans',
+           'run_profile_bench', 'run_bench', 'forget_stdout', 'main']
 
 # %% ../nbs/w15_command_line.ipynb #36aca405
 import argparse
@@ -20,6 +21,7 @@ import os
 import secrets
 import shlex
 import sys
+import threading
 import time
 import warnings
 import zlib
@@ -47,14 +49,30 @@ class Parser(argparse.ArgumentParser):
 # %% ../nbs/w15_command_line.ipynb #facd44d7
 def json_object(text):
     """The dictionary that a JSON text stands for."""
-    value = json.loads(text)
-    if not isinstance(value, dict):
-        raise ValueError(text)
+    with contextlib.suppress(ValueError):
+        if isinstance(value := json.loads(text), dict):
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is no JSON object such as " + '\'{"method": "ngram"}\'')
+
+
+def speculative_config(text):
+    """How to guess ahead, from a JSON text."""
+    from tinyllm.engine.speculative import SpeculativeConfig
+
+    try:
+        SpeculativeConfig.from_dict(value := json_object(text))
+    except (TypeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return value
 
 
-def add_engine_options(parser):
-    """An option for each field of `EngineArgs`; those not given leave no trace in the namespace."""
+def add_engine_options(parser, usage="[OPTION ...]", text_only=False):
+    """An option for each field of `EngineArgs`; those not given leave no trace in the namespace.
+
+    usage: what follows the command, for the help: all options by name would be a screen of them.
+    text_only: the command cannot do without a tokenizer.
+    """
+    parser.usage = f"{parser.prog} {usage}"
     add = parser.add_argument_group("engine", "names and meanings are those of LLM(...)").add_argument
     for name, kind, text in (
         ("dtype", str, "float32, bfloat16, float16 (default: auto)"),
@@ -72,14 +90,14 @@ def add_engine_options(parser):
         ("pipeline-parallel-size", int, "stages that share the layers (default: 1)"),
         ("data-parallel-size", int, "copies of the model, behind a router (default: 1)"),
         ("distributed-executor-backend", str, "mp, processes here, or ray (default: mp)"),
-        ("speculative-config", json_object, 'how to guess ahead, such as \'{"method": "ngram"}\''),
+        ("speculative-config", speculative_config, 'how to guess ahead, such as \'{"method": "ngram"}\''),
     ):
         add(f"--{name}", type=kind, default=argparse.SUPPRESS, help=text, metavar="N" if kind is int else "X")
     for name, text in (("enable-prefix-caching", "find what was computed before (default: on)"),
                        ("enable-chunked-prefill", "cut long prompts (default: on)"),
                        ("async-scheduling", "plan a step while one runs (default: on a GPU)"),
                        ("enforce-eager", "no recorded steps (default: off)"),
-                       ("skip-tokenizer-init", "token ids in and out, no text (default: off)")):
+                       ("skip-tokenizer-init", "token ids in and out, no text (default: off)"))[: 4 if text_only else 5]:
         add(f"--{name}", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
 
 # %% ../nbs/w15_command_line.ipynb #61c70766
@@ -98,7 +116,7 @@ def add_generate(commands):
     parser = commands.add_parser(
         "generate", help="continue a text", description="Continue PROMPT, streaming to standard output.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_engine_options(parser)
+    add_engine_options(parser, "[OPTION ...] PROMPT", text_only=True)
     add = parser.add_argument
     add("prompt", metavar="PROMPT", help='the text to continue; "-" reads it from standard input '
                                          "(one newline at its end is dropped)")
@@ -374,14 +392,29 @@ def let_threads_sleep():
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 
+@contextlib.contextmanager
+def patience(seconds=3.0):
+    """Say on a terminal why loading takes so long, when it does."""
+    why = "tinyllm: still loading; the first time on a machine a CPU's kernels are compiled, which takes up to a minute"
+    timer = threading.Timer(seconds, say, [why])
+    timer.daemon = True
+    if sys.stderr is not None and sys.stderr.isatty():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def load(args):
     """`LLM` with the model and the options that were given; what is wrong with them is a UserError."""
     let_threads_sleep()
     from tinyllm.llm import LLM
 
     try:
-        return LLM(args.model, **{"max_num_seqs": 1, **engine_options(args), "skip_tokenizer_init": False})
-    except (OSError, ValueError) as error:
+        with patience():
+            return LLM(args.model, **{"max_num_seqs": 1, **engine_options(args)})
+    except (OSError, ValueError, ImportError) as error:
         raise UserError(str(error)) from None
 
 
@@ -500,31 +533,51 @@ def run_serve(args):
     try:
         engine = EngineArgs(args.model, seed=args.seed, **engine_options(args))
         door = ServerArgs(name, keys, args.max_body_bytes, args.request_seconds)
-        return serve(engine, door, args.host, args.port, args.max_waiting, args.drain_seconds)
+        return serve(engine, door, args.host, args.port, args.max_waiting, args.drain_seconds, patience)
     except (ValueError, OSError, EngineDeadError) as error:
         raise UserError(str(error)) from None
 
 # %% ../nbs/w15_command_line.ipynb #f03dbe94
 def fetch(args, path, body=None):
     """An open answer of the server, or a UserError with what it says."""
+    import http.client
     import urllib.error
     import urllib.request
 
+    if not args.url.startswith(("http://", "https://")):
+        raise UserError(f"--url is {args.url} but must be an address such as http://127.0.0.1:8000/v1")
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {args.api_key}"} if args.api_key else {})
     request = urllib.request.Request(args.url.rstrip("/") + path, body and json.dumps(body).encode(), headers)
     try:
         return urllib.request.urlopen(request, timeout=300)
     except urllib.error.HTTPError as error:
-        with contextlib.suppress(ValueError, KeyError):
+        if error.code == 404 and path == "/models":
+            raise UserError(f"there is no list of models at {args.url}: does the address have to end in /v1?") from None
+        with contextlib.suppress(ValueError, LookupError, TypeError):
             raise UserError(json.load(error)["error"]["message"]) from None
         raise UserError(f"{args.url} answers with status {error.code}") from None
-    except OSError as error:
-        raise UserError(f"no server answers at {args.url} ({error}): start one with tinyllm serve") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        why = getattr(error, "reason", error)
+        raise UserError(f"no server answers at {args.url} ({why}): start one with tinyllm serve") from None
+
+
+def first_model(args):
+    """The name of the first model that the server offers, or a UserError."""
+    with fetch(args, "/models") as answer, contextlib.suppress(ValueError, LookupError, TypeError):
+        return json.load(answer)["data"][0]["id"]
+    raise UserError(f"what answers at {args.url} is no server of models: does the address have to end in /v1?")
 
 # %% ../nbs/w15_command_line.ipynb #8c1a0aad
 def pieces_of(events):
-    """The texts of a streamed answer, as they come. UserError when the server ends it with an error."""
-    for event in events:
+    """The texts of a streamed answer, as they come. UserError when it ends with an error, or without its end."""
+    import http.client
+
+    lines, data = iter(events), ""
+    while data != "[DONE]":
+        try:
+            event = next(lines)
+        except (StopIteration, OSError, http.client.HTTPException):
+            raise UserError("the server went away in the middle of the answer") from None
         data = event.decode().strip().removeprefix("data: ")
         if data and data != "[DONE]":
             chunk = json.loads(data)
@@ -535,25 +588,44 @@ def pieces_of(events):
 # %% ../nbs/w15_command_line.ipynb #4bc1851d
 def run_chat(args):
     """`tinyllm chat`: line by line, each answer written as it comes."""
-    model = args.model or json.load(fetch(args, "/models"))["data"][0]["id"]
+    model, person = args.model or first_model(args), sys.stdin is not None and sys.stdin.isatty()
     talk = [{"role": "system", "content": args.system}] if args.system else []
-    while True:
-        say_prompt = "> " if sys.stdin.isatty() else ""
-        try:
-            line = input(say_prompt)
-        except EOFError:
-            return 0
-        if not line.strip():
-            return 0
+    if person:
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401 (from here on `input` knows the arrow keys)
+        say(f"You talk with {model}. Ctrl-C stops an answer; an empty line or Ctrl-D ends.")
+    while line := ask_for_line("> " if person else ""):
         talk.append({"role": "user", "content": line})
         answer = ""
-        with fetch(args, "/chat/completions", {"model": model, "messages": talk, "stream": True, "max_tokens":
-                                               args.max_tokens, "temperature": args.temperature}) as events:
-            for piece in pieces_of(events):
-                answer += piece
-                write(piece)
+        try:
+            with fetch(args, "/chat/completions", {"model": model, "messages": talk, "stream": True, "max_tokens":
+                                                   args.max_tokens, "temperature": args.temperature}) as events:
+                for piece in pieces_of(events):
+                    answer += piece
+                    write(piece)
+        except KeyboardInterrupt:
+            if not person:
+                raise
+        except UserError as error:
+            if not person or len(talk) < 3 + bool(args.system):
+                raise
+            say(f"tinyllm: {error}; what was said so far is forgotten, ask again")
+            del talk[bool(args.system):]
+            continue
         write("\n")
         talk.append({"role": "assistant", "content": answer})
+    return 0
+
+
+def ask_for_line(prompt):
+    """The next line, or "" at the end of the input or for an empty line."""
+    try:
+        return line if (line := input(prompt)).strip() else ""
+    except (EOFError, KeyboardInterrupt) as end:
+        write("\n" if prompt else "")  # the shell's own prompt begins on a line of its own
+        if isinstance(end, KeyboardInterrupt):
+            raise
+        return ""
 
 # %% ../nbs/w15_command_line.ipynb #f67a20a8
 def check_outputs(args):
@@ -623,7 +695,7 @@ def run_offline_bench(args):
         settings = read_load(args, bench.OFFLINE[args.benchmark], context)
         report = bench.run_offline(args.benchmark, args.model, settings, bool(args.peer), not args.quiet,
                                    command_of(args), **engine)
-    except (OSError, ValueError, bench.BenchError) as error:
+    except (OSError, ValueError, ImportError, bench.BenchError) as error:
         raise UserError(str(error)) from None
     save_report(args, report, bench.describe, bench.draw)
     return 0
@@ -651,12 +723,14 @@ def run_serve_bench(args):
     """`tinyllm bench serve`: one run for each rate, or one with clients that wait."""
     check_outputs(args)
     traffic = read_traffic(args)
+    if importlib.util.find_spec("httpx") is None:
+        raise UserError("this needs httpx, which is not installed: pip install httpx")
     from tqdm import tqdm
 
     from tinyllm import bench
     from tinyllm.serve import load
 
-    model = args.model or json.load(fetch(args, "/models"))["data"][0]["id"]
+    model = args.model or first_model(args)
     promise = {f"{name}_ms": most for name in ("ttft", "tpot") if (most := getattr(args, name)) is not None}
     runs = []
     for rate in args.rate or [None]:
@@ -673,7 +747,7 @@ def import_clock():
     """`tinyllm.engine.clock`, or a UserError where Triton is missing."""
     let_threads_sleep()
     if importlib.util.find_spec("triton") is None:
-        raise UserError("this needs triton, which is not installed: pip install triton")
+        raise UserError("this needs triton, also on a CPU: pip install triton")
     from tinyllm.engine import clock
 
     return clock
@@ -684,9 +758,10 @@ def run_kernel_bench(args):
     check_outputs(args)
     clock = import_clock()
     from tinyllm import bench
-    from tinyllm.llm import pick_device
+    from tinyllm.llm import check_device, pick_device
 
     try:
+        check_device(args.device)
         device = pick_device(args.device)
         origin = bench.provenance(device, command_of(args))
         report = clock.kernel_times(device, (lambda line: None) if args.quiet else say, args.only)
@@ -712,7 +787,7 @@ def decode_spans(args, engine):
         load = bench.make_load(llm.engine.config.vocab_size, args.num_requests, (args.input_len,) * 2, (longest,) * 2)
         params = replace(SamplingParams(temperature=0.6, seed=0), ignore_eos=True, max_tokens=longest - args.input_len)
         jobs = [llm.engine.make_job({"prompt_token_ids": prompt}, params) for prompt in load.prompts]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise UserError(str(error)) from None
     llm.engine.start(jobs)
     while not all(job.requests[0].output_token_ids for job in jobs):

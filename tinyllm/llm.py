@@ -2,14 +2,14 @@
 
 # %% auto #0
 __all__ = ['BUDGETS', 'FREE_TOKENS', 'Logprob', 'CompletionOutput', 'RequestOutput', 'explain', 'find_stop', 'Writer', 'Job',
-           'check_args', 'EngineArgs', 'pick_device', 'build_model', 'with_budget', 'build_scheduler', 'build_core',
-           'build_speculator', 'is_spread', 'build_spread_core', 'build_any_core', 'build_replicated_core',
-           'surroundings', 'read_prompt', 'refuse_unable', 'word_ids', 'Intake', 'Engine', 'end_at_stops', 'per_prompt',
-           'refuse_unknown', 'run', 'follow', 'LLM']
+           'check_args', 'is_spread', 'check_device', 'check_cut', 'EngineArgs', 'pick_device', 'build_model',
+           'with_budget', 'build_scheduler', 'build_core', 'build_speculator', 'build_spread_core', 'build_any_core',
+           'build_replicated_core', 'surroundings', 'read_prompt', 'refuse_unable', 'word_ids', 'Intake', 'Engine',
+           'end_at_stops', 'per_prompt', 'refuse_unknown', 'run', 'follow', 'LLM']
 
 # %% ../nbs/21_recap.ipynb #8836f7c4
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ from .engine.speculative_runner import CpuSpeculativeRunner, SpeculativeRunner, 
 from .model.backends import PagedAttention
 from .model.flat import can_compile, has_room
 from .model.tokenizer import Detokenizer, load_tokenizer
-from .model.transformer import Transformer
+from .model.transformer import ModelConfig, Transformer
 from .model.weights import dummy_model, load_model, read_config, resolve
 
 # %% ../nbs/21_recap.ipynb #fd5759f0
@@ -187,6 +187,31 @@ def check_args(args: "EngineArgs") -> None:
     if args.load_format not in ("auto", "safetensors", "dummy"):
         raise ValueError(f"load_format is {args.load_format!r} but must be 'auto', 'safetensors' or "
                          "'dummy'")
+    check_device(args.device, is_spread(args))
+
+
+def is_spread(args: "EngineArgs") -> bool:
+    """Whether the model runs in other processes."""
+    return args.tensor_parallel_size * args.pipeline_parallel_size > 1 or args.distributed_executor_backend == "ray"
+
+
+def check_device(device: str, elsewhere: bool = False) -> None:
+    """ValueError for a device that does not exist, or, unless the model runs elsewhere, is not here."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device is {device!r} but must be 'auto', 'cpu' or 'cuda'")
+    if device == "cuda" and not elsewhere and not torch.cuda.is_available():
+        raise ValueError("device is 'cuda' but torch finds no GPU here: use 'auto' or 'cpu', or install a torch "
+                         "that was built for CUDA")
+
+
+def check_cut(args: "EngineArgs", config: ModelConfig) -> None:
+    """ValueError when the model cannot be cut into so many ranks or stages."""
+    if is_spread(args):
+        from tinyllm.parallel.pipeline import deal_layers
+        from tinyllm.parallel.tensor import share_config
+
+        share_config(config, args.tensor_parallel_size)
+        deal_layers(config, args.pipeline_parallel_size)
 
 # %% ../nbs/21_recap.ipynb #a451c4c8
 @dataclass(frozen=True)
@@ -300,11 +325,6 @@ def build_speculator(args: EngineArgs) -> Speculator:
     return Speculator(config, draft.num_parameters() / target.num_parameters(), free)
 
 # %% ../nbs/21_recap.ipynb #af764575
-def is_spread(args: EngineArgs) -> bool:
-    """Whether the model runs in other processes."""
-    return args.tensor_parallel_size * args.pipeline_parallel_size > 1 or args.distributed_executor_backend == "ray"
-
-
 def build_spread_core(args: EngineArgs, max_model_len: int) -> EngineCore:
     """Scheduler, ranks and the loop between them."""
     from tinyllm.parallel.executors import Deployment, LaunchedExecutor, ProcessExecutor, launched
@@ -412,9 +432,12 @@ class Intake:
             raise ValueError(f"max_model_len is {self.max_model_len:,} but the model was trained for "
                              f"{config.max_position_embeddings:,} tokens: ask for no more than that")
         self.limits = replace(config, max_position_embeddings=self.max_model_len)
+        check_cut(args, config)
 
     def make_job(self, prompt, params: SamplingParams, priority: int = 0) -> Job:
         """A job, not started. prompt: text or {"prompt_token_ids": [...]}. ValueError if impossible."""
+        if not isinstance(params, SamplingParams):
+            raise TypeError(f"sampling_params has a {type(params).__name__}: give SamplingParams(...)")
         text, ids, salt = read_prompt(prompt, self.tokenizer)
         room, ends = room_for(ids, params, self.limits), self.config.eos_token_ids
         refuse_unable(params, self.args.max_logprobs, self.tokenizer)
@@ -558,6 +581,8 @@ class LLM:
         prompts: one or a list; each a text or {"prompt_token_ids": [...]}, maybe with "cache_salt".
         sampling_params: one for all or one for each. priority: one for each, lower goes first.
         """
+        if not isinstance(prompts, Iterable):
+            raise TypeError(f"prompts is {type(prompts).__name__}: give a text, {{'prompt_token_ids': [...]}}, or a list of them")
         prompts = [prompts] if isinstance(prompts, (str, dict)) else list(prompts)
         params = per_prompt(sampling_params, SamplingParams(), len(prompts), "sampling_params")
         ranks = per_prompt(priority, 0, len(prompts), "priority")

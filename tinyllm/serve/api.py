@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['OPEN_PATHS', 'KINDS', 'ServerArgs', 'Door', 'refusal', 'error_response', 'Service', 'unless_gone', 'events',
            'complete', 'completion_pieces', 'whole', 'chat_pieces', 'whole_chat', 'stream', 'build_app',
-           'add_completions', 'add_others', 'Listener', 'DrainingServer', 'serve']
+           'add_completions', 'add_others', 'Listener', 'DrainingServer', 'reserve', 'serve', 'serve_at']
 
 # %% ../../nbs/w13_serving.ipynb #3beb1b9b
 import asyncio
@@ -16,6 +16,7 @@ import hmac
 import json
 import secrets
 import signal
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -418,10 +419,16 @@ def add_others(app: FastAPI, service: Service) -> None:
     async def version():
         return {"version": __version__}
 
+    card = {"id": model, "object": "model", "created": 0, "owned_by": "tinyllm", "max_model_len": engine.max_model_len}
+
     @app.get("/v1/models")
     async def models():
-        return {"object": "list", "data": [{"id": model, "object": "model", "created": 0, "owned_by": "tinyllm",
-                                            "max_model_len": engine.max_model_len}]}
+        return {"object": "list", "data": [card]}
+
+    @app.get("/v1/models/{name:path}")
+    async def one_model(name: str):
+        service.check_model(name)
+        return card
 
     @app.post("/tokenize")
     async def tokenize(request: TokenizeRequest):
@@ -501,19 +508,41 @@ class DrainingServer(uvicorn.Server):
         """Stop as soon as those who wait have been told."""
         self.failed = self.should_exit = True
 
+# %% ../../nbs/w13_serving.ipynb #8df2af57
+def reserve(host: str, port: int) -> socket.socket:
+    """A socket bound to this address that does not listen yet. ValueError when it cannot be had."""
+    place = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind((host, port))
+    except (OSError, OverflowError) as error:
+        place.close()
+        raise ValueError(f"cannot listen on port {port} of {host}: {getattr(error, 'strerror', None) or error}; "
+                         "choose another with --host and --port") from None
+    return place
+
 # %% ../../nbs/w13_serving.ipynb #ab46a71f
 def serve(engine_args: EngineArgs, args: ServerArgs, host: str = "127.0.0.1", port: int = 8000,
-          max_waiting: int = 1024, drain_seconds: int = 60) -> int:
-    """Serve until told to stop. Returns the process's exit status: 1 when the engine has died."""
-    engine = AsyncEngine(engine_args, max_waiting)
+          max_waiting: int = 1024, drain_seconds: int = 60, loading=contextlib.nullcontext) -> int:
+    """Serve until told to stop. Returns the process's exit status: 1 when the engine has died.
+
+    loading: makes a context manager that is entered while the model is loaded.
+    """
+    with reserve(host, port) as place:
+        return serve_at(place, host, AsyncEngine(engine_args, max_waiting), args, drain_seconds, loading)
+
+
+def serve_at(place: socket.socket, host: str, engine: AsyncEngine, args: ServerArgs, drain_seconds: int, loading) -> int:
+    """`serve`, at an address that has been reserved."""
     try:
-        engine.wait_until_ready()
-        config = uvicorn.Config(build_app(engine, args), host, port, log_level="warning", access_log=False,
+        with loading():
+            engine.wait_until_ready()
+        config = uvicorn.Config(build_app(engine, args), f"[{host}]" if ":" in host else host, log_level="warning", access_log=False,
                                 http=functools.partial(Listener, seconds=args.request_seconds), ws="none",
                                 timeout_graceful_shutdown=drain_seconds, h11_max_incomplete_event_size=65_536)
         server = DrainingServer(config)
         engine.on_death, server.greeting = server.fail, f"tinyllm serves {args.served_model_name}"
-        server.run()
+        server.run([place])
         return int(server.failed)
     finally:
         engine.close()

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from ..engine.core import Output, Request
 from ..engine.params import SamplingParams
-from ..llm import CompletionOutput, Engine, EngineArgs, Writer
+from ..llm import CompletionOutput, Engine, EngineArgs, Intake, Writer
 from ..model.tokenizer import load_tokenizer
 from ..model.weights import read_config, resolve
 from ..parallel.executors import EngineDeadError, give_up, listen, start_process
@@ -135,7 +135,11 @@ def engine_process(descriptor: int) -> None:
     pipe = mpc.Connection(descriptor)
     inbox = listen(pipe)
     try:
-        engine = Engine(inbox.get())
+        try:
+            engine = Engine(inbox.get())
+        except (ValueError, OSError, ImportError) as error:  # it says in a sentence what to do
+            pipe.send(("error", str(error)))
+            return
         pipe.send(("ready", None))
         EngineLoop(engine, pipe, inbox).run()
     except BaseException:
@@ -266,7 +270,7 @@ class AsyncEngine:
                              "server for each, with a router in front of them")
         folder = resolve(args.model)
         self.args, self.tokenizer, self.config = args, load_tokenizer(folder), read_config(folder)
-        self.max_model_len = args.max_model_len or self.config.max_position_embeddings
+        self.max_model_len = Intake(args, self.config, self.tokenizer).max_model_len  # refuses what cannot be, at once
         self.metrics, self.room = Metrics(str(args.model)), WaitingRoom(self.tokenizer, args.max_num_seqs + max_waiting)
         self.dead, self.on_death, self.on_picture = "", lambda: None, lambda picture: None
         self.worker = EngineProcess(args)
