@@ -143,3 +143,14 @@ def test_without_scripts_picture_words_and_table_are_there_and_the_page_is_light
     assert static.locator("img.tl-picture").is_visible() and "queen" in static.locator(".tl-description").inner_text()
     assert static.locator("table tr").count() == 9
     assert (book_html / PAGE).stat().st_size < 500_000
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_a_word_that_is_not_there_fits_however_long_it_is_and_turns_nothing_around(the_map, width):
+    page, element = the_map(width=width)
+    field, about = element.locator("#find"), element.locator("#missing")
+    field.fill("W" * 3000)
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    field.fill("\u202eabc")  # from here on right to left
+    name, rest = about.locator("bdi").bounding_box(), about.bounding_box()
+    assert "is not among" in about.inner_text() and abs(name["x"] - rest["x"]) < 2

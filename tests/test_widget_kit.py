@@ -334,3 +334,14 @@ def test_on_paper_stands_the_picture_with_the_address_of_the_live_page(small_boo
     text = "\n".join(path.read_text() for path in tmp_path.glob("*.typ"))
     assert problems == [] and "image(" in text
     assert '#link("nbs/lines.html#fig-line"' in text and "<tl-line" not in text
+
+
+def test_every_text_area_has_the_one_look_that_base_gives_it(page_factory):
+    scripts = (ROOT / "book/widgets").glob("*.js")
+    assert {path.name for path in scripts if re.search(r"^ *textarea\b.*{", path.read_text(), re.M)} == {"base.js"}
+    looks = []
+    for name in ("nbs/02_tokens.html", "nbs/16_prefix_caching.html"):
+        area = page_factory(name, width=390).locator("textarea").first
+        names = ["border", "padding", "font", "background", "margin", "minHeight", "resize"]
+        looks.append(area.evaluate("(e, names) => names.map((name) => getComputedStyle(e)[name])", names))
+    assert looks[0] == looks[1]

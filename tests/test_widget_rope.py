@@ -171,3 +171,12 @@ def test_words_table_and_picture_for_those_who_cannot_see_it_or_have_no_scripts(
     static = page_factory(PAGE, javascript=False).locator("tl-rope .tl-static")
     assert static.locator("img.tl-picture").is_visible() and static.locator(".tl-description").is_visible()
     assert (book_html / PAGE).stat().st_size < 500_000
+
+
+def test_the_line_ends_where_its_reach_ends_whoever_asks_for_the_same_again(rope):
+    _, element = rope()
+    element.get_by_role("button", name="64 tokens").click()
+    for name in ("Position of the query", "Position of the key"):
+        element.get_by_role("slider", name=name).press("End")
+    element.get_by_role("button", name="64 tokens").click()
+    assert element.evaluate("e => e.place.key < e.place.query && e.place.query < e.reach")

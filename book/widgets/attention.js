@@ -310,7 +310,6 @@ export class Attention extends Reader {
     .lesson { margin: 0.9rem 0 0; padding: 0.5rem 0.75rem; border-left: 3px solid var(--tl-edge); color: var(--tl-soft); text-wrap: pretty; }
     .load, .label[for=own] { margin-top: 1rem; }
     .lesson[hidden] { display: none; }
-    textarea { display: block; width: 100%; margin: 0.25rem 0 0; padding: 0.5rem 0.75rem; border: 1px solid var(--tl-edge); border-radius: 8px; background: var(--tl-paper); font-size: max(1rem, 16px); line-height: 1.45; resize: vertical; field-sizing: content; min-height: 4rem; max-height: 12rem; }
     .note { margin-top: 0.3rem; color: var(--tl-muted); font-size: 0.8125rem; }
   `];
 }

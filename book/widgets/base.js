@@ -57,6 +57,7 @@ const style = css`
   p { margin: 0; }
   code, .mono { font-family: var(--tl-mono); font-size: 0.94em; font-variant-ligatures: none; }
   button, input, select, textarea { font: inherit; color: inherit; accent-color: var(--tl-accent); }
+  textarea { display: block; width: 100%; min-height: 4rem; max-height: 12rem; margin: 0.25rem 0 0; padding: 0.5rem 0.75rem; border: 1px solid var(--tl-edge); border-radius: 8px; background: var(--tl-paper); font-family: var(--tl-mono); font-size: max(1rem, 16px); line-height: 1.45; resize: vertical; field-sizing: content; } /* below 16 px a phone would zoom in */
   button { min-height: 2rem; padding: 0.2rem 0.75rem; border: 1px solid var(--tl-edge); border-radius: 999px; background: var(--tl-raised); color: var(--tl-ink); cursor: pointer; touch-action: manipulation; }
   button:hover:not(:disabled) { border-color: var(--tl-accent); color: var(--tl-accent); }
   button[aria-pressed="true"] { border-color: var(--tl-accent); background: color-mix(in srgb, var(--tl-accent) 14%, var(--tl-raised)); color: var(--tl-ink); font-weight: 600; }

@@ -117,7 +117,7 @@ class Embeddings extends TinyElement {
       <div class="controls">
         <div class="search">
           <label for="find">Find a word</label>
-          <input id="find" type="search" list="words" spellcheck="false" autocapitalize="off" autocomplete="off"
+          <input id="find" type="search" list="words" maxlength="40" spellcheck="false" autocapitalize="off" autocomplete="off"
             placeholder="river" .value=${this.query} @input=${(e) => this.find(e.target.value)}
             aria-describedby="missing">
           <datalist id="words">${this.options ??= this.tokens.slice(0, this.size).map((t) => html`<option value=${t.trim()}></option>`)}</datalist>
@@ -129,7 +129,7 @@ class Embeddings extends TinyElement {
         <button type="button" aria-pressed=${this.close} @click=${() => { this.close = !this.close; }}>Zoom in</button>
       </div>
       <p class="missing" id="missing">${this.missing
-        ? html`<b>${this.missing}</b> is not among the ${this.size.toLocaleString("en")} words of the map.` : this.maps[this.map].about}</p>
+        ? html`<b><bdi>${this.missing}</bdi></b> is not among the ${this.size.toLocaleString("en")} words of the map.` : this.maps[this.map].about}</p>
       <div class="map">${this.drawing()}</div>
       ${this.list()}`;
   }
@@ -203,7 +203,7 @@ class Embeddings extends TinyElement {
     input { width: 100%; min-height: 2.1rem; padding: 0.2rem 0.6rem; border: 1px solid var(--tl-edge); border-radius: 8px; background: var(--tl-paper); font-size: max(0.9375rem, 16px); }
     input::placeholder { color: var(--tl-muted); opacity: 1; }
     .choice { display: flex; flex-wrap: wrap; gap: 0.4rem; }
-    .missing { min-height: 2.9em; margin: 0.6rem 0 0.4rem; color: var(--tl-muted); font-size: 0.8125rem; }
+    .missing { min-height: 2.9em; overflow-wrap: anywhere; margin: 0.6rem 0 0.4rem; color: var(--tl-muted); font-size: 0.8125rem; }
     svg { display: block; border: 1px solid var(--tl-line); border-radius: 8px; background: var(--tl-paper); cursor: crosshair; touch-action: manipulation; overflow: hidden; -webkit-tap-highlight-color: transparent; }
     .dot { fill: ${unsafeCSS(COLORS.other)}; fill-opacity: 0.55; }
     .friend { fill: ${unsafeCSS(COLORS.token)}; }

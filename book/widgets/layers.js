@@ -225,7 +225,6 @@ class Layers extends TinyElement {
       .head .key { grid-column: 2; }
       .head span:nth-child(4) { grid-column: 3; }
     }
-    textarea { display: block; width: 100%; margin: 0.25rem 0 0; padding: 0.5rem 0.75rem; border: 1px solid var(--tl-edge); border-radius: 8px; background: var(--tl-paper); font-size: max(1rem, 16px); line-height: 1.45; resize: vertical; field-sizing: content; min-height: 4rem; max-height: 12rem; }
   `];
 }
 

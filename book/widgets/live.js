@@ -239,8 +239,7 @@ class Live extends TinyElement {
     svg .floor { stroke: var(--tl-edge); stroke-width: 1; vector-effect: non-scaling-stroke; }
     .hint { color: var(--tl-muted); font-size: 0.8125rem; text-wrap: pretty; }
     .row { display: flex; flex-wrap: wrap; align-items: center; justify-content: space-between; gap: 0.6rem 1rem; margin: 0.5rem 0; }
-    textarea, input { border: 1px solid var(--tl-edge); border-radius: 8px; background: var(--tl-paper); }
-    textarea { display: block; width: 100%; padding: 0.5rem 0.65rem; resize: vertical; }
+    input { border: 1px solid var(--tl-edge); border-radius: 8px; background: var(--tl-paper); }
     input { min-height: 2rem; padding: 0.15rem 0.5rem; }
     input[type="number"] { width: 5.5rem; }
     input[type="password"] { flex: 1 1 12rem; }

@@ -198,7 +198,6 @@ class Neurons extends Reader {
     .read .below { color: light-dark(#94436f, #e29cc0); }
     .others { display: flex; flex-wrap: wrap; align-items: center; gap: 0.35rem; margin: 0 0 0.8rem; }
     .others button { padding-inline: 0.55rem; font-variant-numeric: tabular-nums; }
-    textarea { display: block; width: 100%; margin: 0.25rem 0 0; padding: 0.5rem 0.75rem; border: 1px solid var(--tl-edge); border-radius: 8px; background: var(--tl-paper); font-size: max(1rem, 16px); line-height: 1.45; resize: vertical; field-sizing: content; min-height: 5.4rem; max-height: 12rem; }
     .note { margin-top: 0.3rem; color: var(--tl-muted); font-size: 0.8125rem; }
   `];
 }

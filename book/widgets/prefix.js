@@ -174,7 +174,6 @@ class Prefix extends TinyElement {
     .label { display: block; margin: 0.9rem 0 0.35rem; color: var(--tl-muted); font-size: 0.8125rem; }
     .examples, .salts, .go { display: flex; flex-wrap: wrap; gap: 0.4rem; }
     .examples button, .salts button { font-size: 0.8125rem; }
-    textarea { display: block; width: 100%; padding: 0.5rem 0.75rem; border: 1px solid var(--tl-edge); border-radius: 8px; background: var(--tl-paper); font-family: var(--tl-mono); font-size: max(0.9375rem, 16px); line-height: 1.4; resize: vertical; }
     .send { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0.5rem 1.2rem; margin-top: 0.6rem; }
     .main { border-color: var(--tl-accent); color: var(--tl-accent); font-weight: 600; }
     .main:disabled { border-color: var(--tl-line); color: var(--tl-muted); }

@@ -113,7 +113,10 @@ class Rope extends TinyElement {
     this.reach = reach;
     const { key, query } = this.place;
     if (query >= reach) this.place = this.given.place;
-    else if (this.distance < reach / 32) this.place = { key, query: key + Math.round((3 * reach) / 8) };
+    else if (this.distance < reach / 32) {
+      const apart = Math.round((3 * reach) / 8), from = Math.min(key, reach - 1 - apart);
+      this.place = { key: from, query: from + apart };
+    }
     this.announce(this.sentence());
   }
 

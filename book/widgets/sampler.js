@@ -269,7 +269,6 @@ class Sampling extends TinyElement {
     label.label, p.label { display: block; }
     .text { margin: 0.15rem 0 0; font-family: var(--tl-mono); font-size: 1rem; overflow-wrap: anywhere; }
     .gap { padding: 0 0.35rem; border-radius: 4px; background: color-mix(in srgb, ${unsafeCSS(COLORS.chosen)} 18%, var(--tl-raised)); }
-    textarea { display: block; width: 100%; min-height: 3.6rem; margin: 0.25rem 0 0; padding: 0.55rem 0.75rem; border: 1px solid var(--tl-edge); border-radius: 8px; background: var(--tl-paper); font-family: var(--tl-mono); font-size: max(1rem, 16px); line-height: 1.5; resize: vertical; field-sizing: content; max-height: 12rem; }
     .examples { display: flex; flex-wrap: wrap; align-items: center; gap: 0.4rem; margin: 0.6rem 0 1rem; }
     .examples button { font-size: 0.8125rem; }
     .knobs { display: grid; grid-template-columns: 1fr 1.35fr; gap: 0.6rem 2rem; }

@@ -258,7 +258,6 @@ class Tokenizer extends TinyElement {
 
   static styles = [TinyElement.styles, css`
     .label { display: block; color: var(--tl-muted); font-size: 0.8125rem; }
-    textarea { display: block; width: 100%; min-height: 3.6rem; margin: 0.25rem 0 0; padding: 0.55rem 0.75rem; border: 1px solid var(--tl-edge); border-radius: 8px; background: var(--tl-paper); font-family: var(--tl-mono); font-size: max(1rem, 16px); line-height: 1.5; resize: vertical; field-sizing: content; max-height: 12rem; }
     .examples { display: flex; flex-wrap: wrap; gap: 0.4rem; margin: 0.6rem 0 0; }
     .examples button { font-size: 0.8125rem; }
     .counts { display: grid; grid-template-columns: repeat(4, auto); justify-content: start; gap: 0 2rem; margin: 1.1rem 0 0.8rem; }
