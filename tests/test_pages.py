@@ -127,6 +127,16 @@ def test_search_finds_a_term_a_heading_and_a_function_and_goes_there(page_factor
     assert "def gumbel_noise" in code.text_content()
 
 
+@pytest.mark.parametrize("width", [390, 1440])
+def test_a_search_for_something_long_stays_in_its_window(page_factory, width):
+    page = page_factory("index.html", width=width)
+    page.keyboard.press("/")
+    page.locator(".finder input").fill("w" * 500)
+    status = page.locator(".finder [role=status]")
+    status.filter(has_text="Nothing in the book matches").wait_for()
+    assert status.evaluate("e => e.scrollWidth - e.clientWidth") <= 0
+
+
 def test_search_works_by_keyboard_from_opening_to_closing(page_factory):
     page = page_factory("index.html")
     button = page.locator(".sidebar .find")

@@ -48,6 +48,7 @@ const style = css`
     font-variant-numeric: lining-nums;
     line-height: 1.45;
     text-align: left;
+    print-color-adjust: exact; /* a legend is its colours */
   }
   :host([hidden]) { display: none; }
   *, ::before, ::after { box-sizing: border-box; }
