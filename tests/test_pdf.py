@@ -371,3 +371,11 @@ def test_the_book_has_a_plausible_number_of_pages_and_all_its_links_resolve(whol
 
 def test_nothing_in_the_book_runs_into_the_margins(whole):
     assert outside_the_text_block(whole.file) == []
+
+
+@pytest.mark.parametrize(("lines", "stays"), [(3, True), (20, True), (21, False)])
+def test_only_short_code_stays_with_its_output(lines, stays):
+    code = {"t": "CodeBlock", "c": [["", ["python"], []], "\n".join(["x = 1"] * lines)]}
+    output = {"t": "CodeBlock", "c": [["", [], []], "1"]}
+    assert pdf.leads(code, output) is stays
+    assert pdf.leads({"t": "Para", "c": []}, code) and not pdf.leads(output, {"t": "Para", "c": []})

@@ -88,6 +88,9 @@ class Pictures:
             raise ValueError(f"the picture's base64 is broken: {error}") from None
 
 
+SHORT = 20  # lines; longer code may be parted from its output, or half a page would stay empty
+
+
 class Printer(Placed):
     """Rewrites one chapter's tree into what pandoc's Typst writer and the template print well.
 
@@ -256,10 +259,11 @@ def split_number(caption: list) -> tuple[str, list]:
 
 
 def leads(block: dict, after: dict) -> bool:
+    """Whether a block may not stand alone at the end of a page: a text before code, short code before its output."""
     if after["t"] != "CodeBlock":
         return False
     is_output = not after["c"][0][1]
-    return block["t"] == "Para" or (block["t"] == "CodeBlock" and is_output)
+    return block["t"] == "Para" or (block["t"] == "CodeBlock" and is_output and block["c"][1].count("\n") < SHORT)
 
 
 class ForPrint(pandoc.Walker):

@@ -517,7 +517,8 @@ def reserve(host: str, port: int) -> socket.socket:
         place.bind((host, port))
     except (OSError, OverflowError) as error:
         place.close()
-        raise ValueError(f"cannot listen on port {port} of {host}: {getattr(error, 'strerror', None) or error}; "
+        why = str(getattr(error, "strerror", None) or error).rstrip(".")
+        raise ValueError(f"cannot listen on port {port} of {host}: {why}; "
                          "choose another with --host and --port") from None
     return place
 
