@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['LONG', 'MIDDLE', 'few_rows_kernel', 'one_row_kernel', 'few_rows_win', 'few_rows_shape', 'linear_few_rows',
-           'linear_few_rows_reference', 'library_for', 'choose_library']
+           'linear_few_rows_reference', 'library_for', 'choose_library', 'muted']
 
 # %% ../../nbs/w17_kernel_linear.ipynb #13c4552e
 import os
@@ -193,11 +193,22 @@ def library_for(rows: int) -> Iterator[None]:
 
 def choose_library(library) -> None:
     """Tell torch whom to ask for products. It writes to descriptor 2 that this is experimental: not for our users."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
+    with muted():
         torch.backends.cuda.preferred_blas_library(library)
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """What is written to descriptor 2 while this lasts is lost."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # a process may have none
+        yield
+        return
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-        os.close(nowhere)
