@@ -8,6 +8,7 @@ __all__ = ['Ask', 'News', 'state_of', 'news_of', 'EngineLoop', 'engine_process',
 import asyncio
 import contextlib
 import multiprocessing.connection as mpc
+import os
 import queue
 import subprocess
 import threading
@@ -139,7 +140,7 @@ def engine_process(descriptor: int) -> None:
             engine = Engine(inbox.get())
         except (ValueError, OSError, ImportError) as error:  # it says in a sentence what to do
             pipe.send(("error", str(error)))
-            return
+            os._exit(1)  # as `give_up`, without its traceback
         pipe.send(("ready", None))
         EngineLoop(engine, pipe, inbox).run()
     except BaseException:
