@@ -97,7 +97,9 @@ def add_engine_options(parser, usage="[OPTION ...]", text_only=False):
                        ("enable-chunked-prefill", "cut long prompts (default: on)"),
                        ("async-scheduling", "plan a step while one runs (default: on a GPU)"),
                        ("enforce-eager", "no recorded steps (default: off)"),
-                       ("skip-tokenizer-init", "token ids in and out, no text (default: off)"))[: 4 if text_only else 5]:
+                       ("skip-tokenizer-init", "token ids in and out, no text (default: off)")):
+        if text_only and name == "skip-tokenizer-init":
+            continue
         add(f"--{name}", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
 
 # %% ../nbs/w15_command_line.ipynb #61c70766

@@ -69,6 +69,12 @@ class Deployment:
         return [list(range(first, first + tp)) for first in range(0, self.world_size, tp)]
 
     @property
+    def num_guesses(self) -> int:
+        """The most guesses for a request in a step."""
+        config = self.speculative_config
+        return 0 if config is None else SpeculativeConfig.from_dict(config).num_speculative_tokens
+
+    @property
     def reporter(self) -> int:
         """The rank that tells the engine what was sampled."""
         return self.stages[-1][0]
@@ -134,8 +140,7 @@ def load_part(d: Deployment, group: Group, line: Line, stage: int) -> Transforme
 def count_blocks(d: Deployment, model: Transformer, draft: Transformer | None = None) -> int:
     """How many blocks of the cache for this part of the model, and for its draft, the rank's memory holds."""
     weight = next(model.parameters())
-    k = 0 if d.speculative_config is None else SpeculativeConfig.from_dict(d.speculative_config).num_speculative_tokens
-    per_token, once = memory_needs(model, draft, d.max_num_seqs, k)
+    per_token, once = memory_needs(model, draft, d.max_num_seqs, d.num_guesses)
     memory = free_memory(weight.device, d.gpu_memory_utilization)
     if not weight.is_cuda:
         memory //= d.world_size
@@ -143,7 +148,7 @@ def count_blocks(d: Deployment, model: Transformer, draft: Transformer | None = 
         from tinyllm.engine.graphs import step_memory  # needs Triton
         from tinyllm.parallel.graphs import RankFused
 
-        memory -= step_memory(model, d.max_num_batched_tokens, d.max_num_seqs * (k + 1), RankFused)
+        memory -= step_memory(model, d.max_num_batched_tokens, d.max_num_seqs * (d.num_guesses + 1), RankFused)
     most = d.max_num_seqs * -(-d.max_model_len // d.block_size)
     return blocks_that_fit(memory - once, per_token, d.block_size, most)
 
@@ -152,8 +157,7 @@ def make_runner(d: Deployment, model: Transformer, line: Line, num_blocks: int, 
     """The runner of a rank that has this part of the model, with a cache of so many blocks."""
     sizes, weight = (num_blocks, d.block_size, d.max_num_seqs, d.max_model_len), next(model.parameters())
     if d.speculative_config is not None:
-        k = SpeculativeConfig.from_dict(d.speculative_config).num_speculative_tokens
-        return SpeculativeRunner(model, *sizes, k, draft)
+        return SpeculativeRunner(model, *sizes, d.num_guesses, draft)
     if weight.is_cuda and d.pipeline_parallel_size == 1:
         from tinyllm.parallel.graphs import RankRunner
 
@@ -217,10 +221,10 @@ def end_all(pipes: list[mpc.Connection], workers: list[subprocess.Popen], folder
         folder.cleanup()
 
 # %% ../../nbs/w12_executors.ipynb #32350d77
-def give_up(pipe: mpc.Connection) -> NoReturn:
-    """Say what went wrong, and end."""
+def give_up(pipe: mpc.Connection, why: str = "") -> NoReturn:
+    """Say what went wrong, `why` or the traceback, and end."""
     with contextlib.suppress(OSError):
-        pipe.send(("error", traceback.format_exc(limit=-3)))
+        pipe.send(("error", why or traceback.format_exc(limit=-3)))
     os._exit(1)
 
 

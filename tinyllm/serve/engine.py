@@ -8,7 +8,6 @@ __all__ = ['Ask', 'News', 'state_of', 'news_of', 'EngineLoop', 'engine_process',
 import asyncio
 import contextlib
 import multiprocessing.connection as mpc
-import os
 import queue
 import subprocess
 import threading
@@ -139,8 +138,7 @@ def engine_process(descriptor: int) -> None:
         try:
             engine = Engine(inbox.get())
         except (ValueError, OSError, ImportError) as error:  # it says in a sentence what to do
-            pipe.send(("error", str(error)))
-            os._exit(1)  # as `give_up`, without its traceback
+            give_up(pipe, str(error))
         pipe.send(("ready", None))
         EngineLoop(engine, pipe, inbox).run()
     except BaseException:
