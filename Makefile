@@ -4,15 +4,21 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 MARKS  := .make
 JOBS   ?= 2
+# git shows notebooks as scripts, and merges them cell by cell
+GIT    := git config diff.jupytext.textconv "$(CURDIR)/$(BIN)/jupytext --to py:percent --opt cell_metadata_filter=tags --output -"; \
+          git config merge.notebook.name "notebooks, cell by cell"; \
+          git config merge.notebook.driver "PYTHONPATH=book $(BIN)/python -m press.merge %O %A %B %P"
 RUN    := PYTHONPATH=book $(BIN)/python -m
 PIP    := $(BIN)/pip install -q
 
 NOTEBOOKS := $(wildcard nbs/*.ipynb)
+# files are UTF-8 whatever this user's locale is
+export PYTHONUTF8 = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help book html pdf widgets export run check text sync lab test tools lint mutants test-gpu wheel clean FORCE
+.PHONY: help book html pdf widgets export run check text sync lab test test-rest test-all tools lint mutants test-gpu wheel clean FORCE
 
 help: ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,28 +51,30 @@ $(MARKS)/test-tools: $(MARKS)/book-tools # part of it, and never two installers 
 $(MARKS)/package: $(MARKS)/venv book/kit/pyproject.toml
 	@$(PIP) "setuptools>=77.0.3"
 	@PYTHONWARNINGS=ignore $(PIP) --no-deps --no-build-isolation -e . -e book/kit
-	@if [ -d .git ]; then git config diff.jupytext.textconv "$(CURDIR)/$(BIN)/jupytext --to py:percent --opt cell_metadata_filter=tags --output -"; fi
+	@if [ -e .git ]; then $(GIT); fi
 	@touch $@
 
 # ---- from notebooks to the package ----
 
-export: $(MARKS)/exported ## write tinyllm/ from nbs/
-$(MARKS)/exported: $(NOTEBOOKS) settings.ini | $(MARKS)/book-tools
-	@echo "[export] nbs/ -> tinyllm/"
-	@$(BIN)/nbdev_export
-	@touch $@
+export: $(MARKS)/book-tools ## write tinyllm/ from nbs/, also what was edited there by hand
+	@$(RUN) press.export
 
-run: $(MARKS)/test-tools $(MARKS)/exported ## export, execute changed notebooks, store their outputs
+run: $(MARKS)/test-tools export ## export, execute changed notebooks, store what they print (FRESH=1: times too)
 	@echo "[run] executing notebooks (two at a time)"
-	@$(RUN) press.execute --stale $(CHAPTER)
+	@$(RUN) press.execute --stale $(if $(FRESH),--fresh) $(CHAPTER)
 
 text: $(MARKS)/book-tools ## open every notebook as a percent script in .text/
 	@mkdir -p .text
+	@$(RUN) press.nb $(NOTEBOOKS)
 	@$(BIN)/jupytext --quiet --sync $(NOTEBOOKS)
+	@touch .text/synced
 	@echo "edit .text/*.py, then: make sync"
 
 sync: $(MARKS)/book-tools ## fold edits of .text/ back into nbs/, outputs kept
-	@$(BIN)/jupytext --quiet --sync .text/*.py
+	@$(RUN) press.nb $(NOTEBOOKS)
+	@test -e .text/synced || { echo "nothing is open as text: make text, edit, then make sync"; exit 1; }
+	@edited=$$(find .text -name '*.py' -newer .text/synced) && \
+	  { [ -z "$$edited" ] || $(BIN)/jupytext --quiet --sync $$edited; } && touch .text/synced
 	@$(RUN) press.execute --tidy
 	@$(MAKE) -s export
 
@@ -79,7 +87,7 @@ lab: $(MARKS)/test-tools ## open the notebooks in JupyterLab
 widgets: | $(MARKS)/venv ## bundle book/widgets for the book and for the server's live page (lit and esbuild come from npm)
 	@$(RUN) press.bundle
 
-book: $(MARKS)/exported widgets ## render _book/index.html and _book/tinyllm.pdf (FORMAT=html or pdf for one)
+book: export widgets ## render _book/index.html and _book/tinyllm.pdf (FORMAT=html or pdf for one)
 	@if [ -z "$(PRESS)" ] && $(BIN)/python book/press/which_quarto.py; then \
 	  quarto render $(if $(FORMAT),--to $(subst pdf,typst,$(FORMAT))); \
 	else \
@@ -90,19 +98,28 @@ book: $(MARKS)/exported widgets ## render _book/index.html and _book/tinyllm.pdf
 
 tools: $(MARKS)/test-tools
 
-test: $(MARKS)/test-tools $(MARKS)/exported widgets lint ## everything: chapters, package, book (JOBS=2 at a time)
-	@$(BIN)/python -m pytest tests --ignore=tests/gpu -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+TESTED := $(MARKS)/test-tools export widgets lint
+PYTEST  = $(BIN)/python -m pytest tests --ignore=tests/gpu -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+
+test: $(TESTED) ## what any machine proves in minutes (JOBS=2 at a time, ARGS="-k tokens -x" goes to pytest)
+	@$(PYTEST) -m "not rest" $(ARGS)
+
+test-rest: $(TESTED) ## what that leaves out: every notebook and widget, launches of ranks, the printed book
+	@$(PYTEST) -m rest $(ARGS)
+
+test-all: $(TESTED) ## both
+	@$(PYTEST) $(ARGS)
 
 lint: $(MARKS)/test-tools
 	@$(BIN)/ruff check -q .
 
-mutants: $(MARKS)/test-tools $(MARKS)/exported ## break a line, see its test fail, line after line (QUICK=1: a few)
+mutants: $(MARKS)/test-tools export ## break a line, see its test fail, line after line (QUICK=1: a few)
 	@$(BIN)/python tests/mutants.py $(if $(QUICK),--quick)
 
 test-gpu: ## kernels, graphs and overlap, on a CUDA machine with torch and pytest
 	$(PYTHON) -m pytest tests/gpu $$($(PYTHON) -c "import xdist; print('-n 14 --dist worksteal')" 2>/dev/null)
 
-wheel: $(MARKS)/test-tools $(MARKS)/exported widgets ## dist/tinyllm_book-*.whl
+wheel: $(MARKS)/test-tools export widgets ## dist/tinyllm_book-*.whl
 	@rm -rf build
 	@$(BIN)/python -m build --wheel --no-isolation -o dist . >/dev/null
 	@ls -l dist/*.whl

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,27 @@ sys.path.insert(0, str(ROOT / "book"))  # the press
 FIRST = ("test_the_whole_book_is_made", "test_notebook_runs", "test_wheel")
 
 
+# Two tiers: `make test` runs what is not marked `rest`, `make test-rest` what is. No test is in both, or in neither.
+TIERS = tomllib.loads((ROOT / "tests" / "tiers.toml").read_text(encoding="utf-8"))
+NOTEBOOK = "tests/test_notebooks.py::test_notebook_runs_and_its_outputs_are_fresh[{}]".format
+REST = {*TIERS["tests"], *map(NOTEBOOK, TIERS["notebooks"])}
+
+
+def is_rest(name: str) -> bool:
+    """Whether a test is left to the second tier: it, its file, or all its cases are named in tiers.toml."""
+    return not REST.isdisjoint((name, name.partition("[")[0], name.partition("::")[0]))
+
+
+COLLECTED = pytest.StashKey()
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
-def pytest_collection_modifyitems(items):
-    """Where tests run beside each other, those of a file stay in one process, unless they are marked `apart`."""
+def pytest_collection_modifyitems(config, items):
+    """Marks the second tier. Tests of one file stay in one process beside others, unless they are marked `apart`."""
+    config.stash[COLLECTED] = {item.nodeid for item in items}  # before -m and -k choose among them
+    for item in items:
+        if is_rest(item.nodeid):
+            item.add_marker("rest")
     if BESIDE_OTHERS:
         for item in items:
             if not item.get_closest_marker("apart"):
@@ -41,6 +60,7 @@ FLAGS = (
     "--disable-component-update",
     "--host-resolver-rules=MAP * ~NOTFOUND",  # whatever a page asks for, nothing is answered
 )
+PATIENCE = 300_000  # ms until an event that a quiet machine sees in a second is given up: others need the cores too
 INSIDE = ("file:", "data:", "blob:", "about:")
 
 
@@ -79,6 +99,19 @@ def core_seconds() -> float:
     return sum(u.ru_utime + u.ru_stime for u in used)
 
 
+def yardstick() -> float:
+    """Core seconds of a fixed piece of work, here and now: what other work costs is told in these. Part of it is
+    pandoc's, whose threads spend more on the same text while others need the cores."""
+    from press import pandoc
+
+    part = "## Heading {0} {{#h{0}}}\n\nSome *words*, `code`, [link](#h{0}).\n\n| a | b |\n|---|---|\n| {0} | two |\n\n"
+    text = "".join(map(part.format, range(2000)))
+    before = core_seconds()
+    sum(i * i for i in range(20_000_000))
+    pandoc.run(["-f", pandoc.MARKDOWN, "-t", "json"], text)
+    return core_seconds() - before
+
+
 @pytest.fixture(scope="session")
 def whole_book(made_once) -> Path:
     """A copy of the book's sources, pages and PDF made from nothing but `make widgets`; `spent.json` says how fast."""
@@ -91,9 +124,11 @@ def whole_book(made_once) -> Path:
             source, target = ROOT / name, folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copytree(source, target, ignore=leave) if source.is_dir() else shutil.copy(source, target)
+        yard = yardstick()
         start, spent = time.perf_counter(), core_seconds()
         assert main(["all", "--root", str(folder)]) == 0
         spent = {"seconds": time.perf_counter() - start, "core": core_seconds() - spent}
+        spent["yard"] = (yard + yardstick()) / 2
         (folder / "spent.json").write_text(json.dumps(spent))
 
     return made_once("whole_book", make)
@@ -163,8 +198,7 @@ def page_factory(browser, book_html):
             is_mobile=touch,
             java_script_enabled=javascript,
         )
-        context.set_default_timeout(30_000)  # the time that others leave us is little
-        context.set_default_navigation_timeout(120_000)  # a page takes half a second when all is ours
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page = context.new_page()
         watch(page)

@@ -6,7 +6,6 @@ TRITON_INTERPRET=1 python tests/graph_ranks.py
 import subprocess
 import sys
 import tempfile
-from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -14,19 +13,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch
 import torch.distributed as dist
-from graph_engine import play
+from graph_engine import CARD, PLAIN, play
+from interpreter import hurry
 
-from tinyllm.engine.runner import Runner
 from tinyllm.model.backends import PagedAttention
 from tinyllm.model.transformer import ModelConfig, Transformer
 from tinyllm.model.weights import load_model, save_model
 from tinyllm.parallel.executors import DistributedGroup
-from tinyllm.parallel.graphs import RankRunner
 from tinyllm.parallel.tensor import shard
 
 CONFIG = ModelConfig(vocab_size=33, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
                      num_key_value_heads=1, head_dim=16, max_position_embeddings=32, qk_norm=True)  # fmt: skip
-WISHES = ({"top_k": 4, "top_p": 0.9}, {"min_p": 0.1, "repetition_penalty": 1.3, "logprobs": -1})  # of all tokens
+WISHES = ({"top_k": 4, "top_p": 0.9}, {"min_p": 0.1, "repetition_penalty": 1.3, "logprobs": -1},  # of all tokens
+          {"prompt_logprobs": 3})
 
 
 def make_checkpoint(folder: Path) -> None:
@@ -44,15 +43,17 @@ def be_rank(rank: int, folder: Path) -> None:
     mine = load_model(folder, "float32", "cpu", PagedAttention(), lambda empty: shard(empty, group))
     whole = load_model(folder, "float32", "cpu", PagedAttention())
     for wishes in WISHES:
-        found, given_way = play(mine, partial(RankRunner, max_num_batched_tokens=8), wishes)
-        expected, _ = play(whole, Runner, wishes)
+        found, given_way, ran = play(mine, CARD, wishes)
+        expected, *_ = play(whole, PLAIN, wishes)
+        assert ran == {"triton"}, ran
         assert found == expected, (rank, wishes, found, expected)
         assert given_way, "nobody was preempted: the cache is not small enough for this test"
         if rank == 1:
-            print("same tokens on two ranks", [tokens for tokens, _ in found], flush=True)
+            print("same tokens on two ranks", [tokens for tokens, *_ in found], flush=True)
 
 
 if __name__ == "__main__":
+    hurry()
     if len(sys.argv) > 1:
         be_rank(int(sys.argv[1]), Path(sys.argv[2]))
     else:

@@ -225,7 +225,7 @@ def check_thresholds(device, dtype, vocab=50, number=12, seed=0):
     from tinyllm.engine.params import SamplingParams
     from tinyllm.engine.sampling import SamplingInputs, apply_min_p, apply_top_k_top_p, sample
     from tinyllm.kernels.sampling import gumbel_max
-    from tinyllm.kernels.thresholds import find_cuts
+    from tinyllm.kernels.thresholds import find_pivots
     g = torch.Generator().manual_seed(seed)
     logits, wishes = rows_of(g, number, vocab, dtype, device), wishes_of(number, vocab)
     heat = [(0.7, 1.0, 1.3)[i % 3] for i in range(number)]
@@ -237,7 +237,7 @@ def check_thresholds(device, dtype, vocab=50, number=12, seed=0):
     filters = torch.stack((inputs.top_k.float(), inputs.top_p, inputs.min_p.log()), 1)
     rows = torch.arange(number, dtype=torch.int32, device=device)
     ends = torch.tensor(done, dtype=torch.int32, device=device) + 1
-    cuts, last = find_cuts(logits, rows, inputs.temperature, filters, ends)
+    cuts, last = find_pivots(logits, rows, inputs.temperature, filters, ends)
     ids = torch.arange(vocab, device=device)
     stays = (scores > cuts[:, None]) | ((scores == cuts[:, None]) & (ids <= last[:, None]))
     stays &= scores > -torch.inf
@@ -341,5 +341,9 @@ def tiny(device):
 
 
 if __name__ == "__main__":
+    if not torch.cuda.is_available():
+        from interpreter import hurry
+
+        hurry(look_for_overflow=True)
     tiny("cuda" if torch.cuda.is_available() else "cpu")
     print("kernels agree")

@@ -31,11 +31,17 @@ class Mutant:
     breaks: str  # what goes wrong, in words
     invariant: int  # of section 4 of the design
     file: str
-    line: str  # without its indentation; once in the file, or once after `within`
+    line: str  # a statement's first line or lines, however they are wrapped; once in the file, or after `within`
     become: str
     test: str
     within: str = ""  # the line that it follows, such as "def abort"
     quick: bool = False
+
+    def pattern(self) -> str:
+        """The line as a regular expression to which a break between two words or signs makes no difference."""
+        *words, last = re.findall(r"\w+|[^\w\s]|\s+", self.line)
+        broken = r"(?:\n[ \t]*(?=\S))?"
+        return "".join(r"\s+" if word.isspace() else re.escape(word) + broken for word in words) + re.escape(last)
 
     def apply(self, text: str) -> str:
         """The file's text with the line broken. ValueError when the line is not there, or not alone."""
@@ -44,7 +50,7 @@ class Mutant:
             if not (head := re.search(rf"^\s*{re.escape(self.within)}\b", text, re.M)):
                 raise ValueError(f"{self.file} has no line that begins with {self.within!r}")
             start = head.start()
-        places = list(re.finditer(rf"^([ \t]*){re.escape(self.line)}$", text[start:], re.M))
+        places = list(re.finditer(rf"^([ \t]*){self.pattern()}$", text[start:], re.M))
         if not places or (len(places) > 1 and not self.within):
             raise ValueError(f"{self.file} has {len(places)} lines {self.line!r}: the mutant needs one")
         place = places[0]

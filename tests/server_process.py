@@ -15,19 +15,23 @@ IDLE = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
 class Server:
     """A server on a port of its own, until it is told to stop. threads: cores that the engine may use."""
 
-    def __init__(self, *options, keys=(), threads=1):
-        env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    def __init__(self, *options, keys=(), threads=1, env=(), **more):
+        env = {**os.environ, "OMP_NUM_THREADS": str(threads), **dict(env)}
         keyed = (word for key in keys for word in ("--api-key", key))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tinyllm", "serve", "--port", "0", *map(str, options), *keyed],
-            env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            [sys.executable, "-P", "-m", "tinyllm", "serve", "--port", "0", *map(str, options), *keyed],
+            env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more,
         )  # fmt: skip
-        first = self.process.stdout.readline()  # said when it listens
-        where = re.fullmatch(r"tinyllm serves fable on (http://127\.0\.0\.1:(\d+))/v1\n", first)
-        assert where, first + self.process.stdout.read()
+        self.said = []  # what it prints, line by line
+        for line in self.process.stdout:
+            self.said.append(line)
+            if where := re.fullmatch(r"tinyllm serves fable on (http://127\.0\.0\.1:(\d+))/v1\n", line):
+                break  # it listens
+        else:
+            raise AssertionError("".join(self.said))
         self.url, self.port = where[1], int(where[2])
-        self.said = []  # what it prints from now on, line by line
-        threading.Thread(target=lambda: self.said.extend(self.process.stdout), daemon=True).start()
+        self.reader = threading.Thread(target=lambda: self.said.extend(self.process.stdout), daemon=True)
+        self.reader.start()
         headers = {"Authorization": f"Bearer {keys[0]}"} if keys else {}
         self.http = httpx.Client(base_url=self.url, timeout=60, headers=headers)
 

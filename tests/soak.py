@@ -30,7 +30,7 @@ import numpy as np
 import psutil
 from server_process import Server
 
-from tinyllm import bench
+from tinyllm.measure import offline
 from tinyllm.engine.params import SamplingParams
 from tinyllm.llm import LLM
 
@@ -354,23 +354,23 @@ SETTINGS = {
 def run_surface(args) -> dict:
     from dataclasses import replace
 
-    from tinyllm.serve.load import Traffic, run
+    from tinyllm.measure.load import RequestTraffic, run_load
 
-    base = Traffic(args.n, (100, 300), (20, 60), temperature=0)
+    base = RequestTraffic(args.n, (100, 300), (20, 60), temperature=0)
     promise, found, repeated = {"ttft_ms": args.ttft, "tpot_ms": args.tpot}, {}, 0
     for name, options in SETTINGS.items():
         server = Server(*options, "--num-gpu-blocks-override", 2000)
         traffic = replace(base, shared_len=200, input_len=(220, 300)) if "shared" in name else base
         url = server.url + "/v1"
         try:
-            run(url, replace(traffic, num_requests=8, concurrency=4, seed=9), "fable", 4096)  # warms up
+            run_load(url, replace(traffic, num_requests=8, concurrency=4, seed=9), "fable", 4096)  # warms up
             loads = {name: [replace(traffic, rate=rate) for rate in args.rates]}
             if name == "64 at once":
                 loads["clients"] = [replace(traffic, concurrency=count) for count in (1, 2, 4, 8, 16, 32, 64)]
             for kind, those in loads.items():
                 found[kind] = []
                 for load in those:
-                    one, again = undisturbed(functools.partial(run, url, load, "fable", 4096, promise))
+                    one, again = undisturbed(functools.partial(run_load, url, load, "fable", 4096, promise))
                     found[kind].append(one)
                     repeated += again
         finally:
@@ -407,7 +407,7 @@ def main() -> int:
     runs = {"clients": run_clients, "soak": run_soak, "overhead": run_overhead, "surface": run_surface}
     report = runs[args.command](args)
     command = shlex.join(["python", "tests/soak.py", *sys.argv[1:]])
-    report = {"benchmark": args.command, **report, "provenance": bench.provenance("cpu", command)}
+    report = {"benchmark": args.command, **report, "provenance": offline.provenance("cpu", command)}
     short = {name: value for name, value in report.items() if name not in ("samples", "runs", "times")}
     print(json.dumps(short, indent=1))
     if args.json:

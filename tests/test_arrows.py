@@ -1,5 +1,7 @@
-"""The rooms of the package import in one direction: cli > serve, bench > llm > parallel > engine > model > kernels."""
+"""The rooms of the package import one way: cli > serve, measure, train > llm > parallel > engine > model > kernels."""
 import ast
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,13 +9,14 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "tinyllm"
-FLOOR = {"__main__": 7, "cli": 6, "serve": 5, "bench": 5, "llm": 4}
+FLOOR = {"__main__": 7, "cli": 6, "serve": 5, "measure": 5, "train": 5, "llm": 4}
 FLOOR |= {"parallel": 3, "engine": 2, "model": 1, "kernels": 0}
 FORBIDDEN = {"nbdev", "fastcore", "execnb", "tinybook", "matplotlib", "transformers"}
 OPTIONAL = {  # only inside functions: who asks for a plot or a peer has them
-    "bench.py": {"matplotlib", "transformers"},
-    "serve/load.py": {"matplotlib"},
-    "engine/clock.py": {"matplotlib"},
+    "measure/offline.py": {"matplotlib"},
+    "measure/peers.py": {"transformers"},
+    "measure/load.py": {"matplotlib"},
+    "measure/clock.py": {"matplotlib"},
 }
 MODULES = [p for p in sorted(PACKAGE.rglob("*.py")) if p.name != "_modidx.py"]
 
@@ -50,6 +53,37 @@ def test_imports_point_forward(path):
     assert not backward_arrows(path)
 
 
+@pytest.mark.parametrize("path", sorted((PACKAGE.parent / "nbs").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_a_chapter_imports_only_modules_that_are_there(path):
+    cells = [c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+    for name in re.findall(r"^\s*from tinyllm\.([\w.]+) import", "\n".join("".join(c["source"]) for c in cells), re.M):
+        module = PACKAGE.joinpath(*name.split("."))
+        assert module.is_dir() or module.with_suffix(".py").exists(), f"tinyllm.{name} is gone: mend its import"
+
+
+def measuring_arrows(path: Path, package: Path = PACKAGE) -> list[str]:
+    """What a module imports of measure and train, which only they and the command line may import."""
+    if room(path.relative_to(package).parts) in {"measure", "train", "cli", "__main__"}:
+        return []
+    return [".".join(name) for name in imports(path, package)
+            if name[0] == "tinyllm" and room(name[1:]) in {"measure", "train"}]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_nothing_that_serves_imports_what_measures_or_trains(path):
+    assert not measuring_arrows(path)
+
+
+def test_a_serving_module_that_measures_is_seen(tmp_path):
+    lines = ("from ..measure.roofline import seconds", "from tinyllm.train import fable", "import tinyllm.measure",
+             "from tinyllm import measure", "from .. import train")  # fmt: skip
+    for folder in ("serve", "parallel", "measure"):
+        (tmp_path / folder).mkdir()
+        for line in lines:
+            (tmp_path / folder / "some.py").write_text(f"def late():\n    {line}\n")
+            assert bool(measuring_arrows(tmp_path / folder / "some.py", tmp_path)) == (folder != "measure"), line
+
+
 def test_a_backward_arrow_is_seen(tmp_path):
     (tmp_path / "model").mkdir()
     arrows = ("from ..engine.params import LATER", "from tinyllm.engine import params", "import tinyllm.engine")
@@ -77,7 +111,8 @@ def run_without(blocked: set[str], code: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", guard + code], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("module", ["tinyllm", "tinyllm.cli", "tinyllm.engine.params", "tinyllm.parallel.routing"])
+@pytest.mark.parametrize("module", ["tinyllm", "tinyllm.cli", "tinyllm.engine.params", "tinyllm.parallel.routing",
+                                    "tinyllm.measure.load", "tinyllm.measure.bench", "tinyllm.measure.ceilings"])
 def test_light_modules_import_without_torch(module):
     result = run_without({"torch", "triton", "fastapi", "ray"}, f"import {module}")
     assert result.returncode == 0, result.stderr

@@ -11,14 +11,17 @@ torch = pytest.importorskip("torch")
 
 from test_cli import refused, tinyllm
 
-from tinyllm import bench
-from tinyllm.bench import Load, Settings
-from tinyllm.engine.core import Output, Request
+from tinyllm.measure import bench, offline, peers
+from tinyllm.measure.bench import Load
+from tinyllm.measure.offline import Settings
+from tinyllm.engine.core import EngineCoreOutput, Request
 from tinyllm.engine.params import SamplingParams
-from tinyllm.engine.roofline import Hardware, seconds, step
-from tinyllm.llm import LLM, EngineArgs
+from tinyllm.measure.roofline import Hardware, seconds, step_work
+from tinyllm.llm import LLM
+from tinyllm.engine.args import EngineArgs
 from tinyllm.model.transformer import ModelConfig, Transformer
-from tinyllm.model.weights import read_config, save_model
+from tinyllm.model.config_reader import read_config
+from tinyllm.model.weights import save_model
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPES = ROOT / "book" / "measurements" / "configs"
@@ -37,7 +40,7 @@ def one_thread():
 @pytest.fixture(autouse=True)
 def no_stopwatch(monkeypatch):
     """The ceilings of this machine take seconds to measure; a made-up chip is as good here."""
-    monkeypatch.setattr(bench, "measure_ceilings", lambda device, dtypes: CHIP)
+    monkeypatch.setattr(offline, "measure_ceilings", lambda device, dtypes: CHIP)
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +53,11 @@ def model(tmp_path_factory):
 
 
 def run(kind, model, settings=TINY, **options):
-    return bench.run_offline(kind, str(model), settings, progress=False, **options)
+    return offline.run_offline(kind, str(model), settings, progress=False, **options)
 
 
 def test_the_throughput_load_is_the_one_that_small_engines_publish():
-    default = bench.OFFLINE["throughput"]
+    default = offline.OFFLINE["throughput"]
     assert default == Settings(256, (100, 1024), (100, 1024), 0.6, None, 1, 0)
     load = bench.make_load(151_936)
     assert sum(load.output_lens) == 133_966  # the figure beside nano-vllm's, whose load is drawn like this
@@ -81,9 +84,10 @@ def test_arrivals_follow_the_rate_asked_for():
 def test_a_played_load_gives_each_request_its_tokens_and_leaves_the_engine_as_it_was(model):
     llm = LLM(str(model), skip_tokenizer_init=True, max_num_seqs=3, num_gpu_blocks_override=30)
     load, core, executor = bench.make_load(300, 7, (3, 20), (2, 9)), llm.core, llm.core.executor
-    trace = bench.play(llm, load, SamplingParams(temperature=0.6, seed=1))
+    trace = bench.play_load(llm, load, SamplingParams(temperature=0.6, seed=1))
     assert list(map(len, trace.token_times())) == load.output_lens  # the end token ends nothing
-    assert core.executor is executor and not llm.engine.jobs and len(core.scheduler.home.pool.idle) == 30
+    assert core.executor is executor and not llm.engine.requests
+    assert core.scheduler.kv_cache_manager.block_pool.num_free_blocks == 30
     computed = sum(int(plan.counts.sum()) for plan in trace.plans)
     assert computed == sum(map(len, load.prompts)) + sum(load.output_lens) - 7
 
@@ -92,19 +96,19 @@ def test_a_broken_run_gives_the_executor_back(model):
     llm = LLM(str(model), skip_tokenizer_init=True, num_gpu_blocks_override=30)
     executor = llm.core.executor
     with pytest.raises(ValueError, match="context"):
-        bench.play(llm, Load([[1] * 60], [9], [0.0]), SamplingParams())
+        bench.play_load(llm, Load([[1] * 60], [9], [0.0]), SamplingParams())
     assert llm.core.executor is executor
 
 
 def test_a_benchmark_of_several_copies_is_refused(model):
     with pytest.raises(ValueError, match="data_parallel_size is 2, but a benchmark follows the steps of one engine"):
-        bench.run_offline("latency", str(model), bench.Settings(1, (4, 4), (2, 2)), data_parallel_size=2)
+        offline.run_offline("latency", str(model), offline.Settings(1, (4, 4), (2, 2)), data_parallel_size=2)
 
 
 def test_nobody_is_served_before_they_come(model):
     llm = LLM(str(model), skip_tokenizer_init=True, num_gpu_blocks_override=30)
     load = Load([[1, 2], [3, 4], [5, 6]], [2, 2, 2], [0.0, 0.15, 0.3])
-    trace = bench.play(llm, load, SamplingParams())
+    trace = bench.play_load(llm, load, SamplingParams())
     assert all(times[0] >= at for times, at in zip(trace.token_times(), load.arrivals, strict=True))
     assert bench.figures(trace)["ttft_ms"]["max"] <= 1e3 * trace.seconds
 
@@ -112,8 +116,9 @@ def test_nobody_is_served_before_they_come(model):
 def by_hand():
     """Two requests whose tokens came at known times."""
     a, b = (Request(name, [1] * 10, SamplingParams()) for name in "ab")
-    steps = [(1.0, [Output(a, [5], None)]), (1.5, [Output(a, [5], None), Output(b, [5], None)]),
-             (3.5, [Output(a, [5], "length"), Output(b, [5], "length")])]  # fmt: skip
+    steps = [(1.0, [EngineCoreOutput(a, [5], None)]),
+             (1.5, [EngineCoreOutput(a, [5], None), EngineCoreOutput(b, [5], None)]),
+             (3.5, [EngineCoreOutput(a, [5], "length"), EngineCoreOutput(b, [5], "length")])]  # fmt: skip
     return bench.Trace([a, b], [0.0, 0.5], 4.0, 2.0, steps, [])
 
 
@@ -124,7 +129,7 @@ def test_figures_are_those_of_a_run_written_by_hand():
     assert found["tpot_ms"]["mean"] == pytest.approx((1250 + 2000) / 2)
     assert found["itl_ms"]["max"] == 2000 and found["itl_ms"]["mean"] == pytest.approx((500 + 2000 + 2000) / 3)
     assert found["e2el_ms"]["max"] == 3500
-    assert bench.headline("throughput", found) == 1.25 and bench.headline("ttft", found) == 1000
+    assert offline.headline("throughput", found) == 1.25 and offline.headline("ttft", found) == 1000
 
 
 def test_percentiles_are_those_of_numpy_and_nothing_for_nothing():
@@ -137,28 +142,28 @@ def test_percentiles_are_those_of_numpy_and_nothing_for_nothing():
 def test_the_limit_counts_what_the_plans_computed(model):
     llm = LLM(str(model), skip_tokenizer_init=True, max_num_seqs=1, num_gpu_blocks_override=30,
               enable_prefix_caching=False)  # fmt: skip
-    trace = bench.play(llm, Load([[1] * 8], [3], [0.0]), SamplingParams())
+    trace = bench.play_load(llm, Load([[1] * 8], [3], [0.0]), SamplingParams())
     config = read_config(model)
-    steps = [step(config, [one], dtype="float32") for one in ((8, 8), (1, 9), (1, 10))]
-    limit = bench.physical_limit(config, trace.plans, CHIP, "float32")
+    steps = [step_work(config, [one], dtype="float32") for one in ((8, 8), (1, 9), (1, 10))]
+    limit = offline.physical_limit(config, trace.plans, CHIP, "float32")
     assert limit["seconds"] == pytest.approx(sum(seconds(parts, CHIP, "float32") for parts in steps))
     assert limit["bytes"] == pytest.approx(sum(part.bytes for parts in steps for part in parts.values()))
-    half = bench.limit_of("latency", {"seconds": 2 * limit["seconds"], "tpot_ms": {"p50": 8.0}}, limit)
+    half = offline.limit_of("latency", {"seconds": 2 * limit["seconds"], "tpot_ms": {"p50": 8.0}}, limit)
     assert half["share"] == pytest.approx(0.5) and half["headline"] == pytest.approx(4.0)
-    half = bench.limit_of("throughput", {"seconds": 2 * limit["seconds"], "output_tokens_per_second": 8.0}, limit)
+    half = offline.limit_of("throughput", {"seconds": 2 * limit["seconds"], "output_tokens_per_second": 8.0}, limit)
     assert half["headline"] == pytest.approx(16.0)
 
 
-@pytest.mark.parametrize("kind", bench.OFFLINE)
+@pytest.mark.parametrize("kind", offline.OFFLINE)
 def test_a_report_is_json_with_machine_versions_date_and_command(model, kind):
     settings = replace(TINY, num_requests=1, output_len=(1, 1) if kind == "ttft" else (6, 6), repeats=3)
     report = json.loads(json.dumps(run(kind, model, settings, command="tinyllm bench x"), allow_nan=False))
-    assert report["headline"] > 0 and report["unit"] == bench.UNITS[kind] and report["benchmark"] == kind
+    assert report["headline"] > 0 and report["unit"] == offline.UNITS[kind] and report["benchmark"] == kind
     assert report["limit"]["source"] == "made up" and report["limit"]["share"] > 0
     origin = report["provenance"]
     assert origin["command"] == "tinyllm bench x" and origin["torch"] == torch.__version__ and origin["threads"] == 1
     assert {"date", "cpu", "cores", "load_average", "python", "tinyllm"} <= origin.keys()
-    text = bench.describe(report)
+    text = offline.describe_report(report)
     assert "1 request: 4 to 9 tokens in" in text and "physical limit" in text and "made up" in text
 
 
@@ -168,7 +173,7 @@ def test_the_published_shapes_can_be_measured_from_their_config_alone(shape, tmp
     raw |= {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4,
             "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 500, "max_window_layers": 2}  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(raw))
-    report = bench.run_offline("throughput", str(tmp_path), TINY, progress=False, load_format="dummy", dtype="bfloat16")
+    report = run("throughput", tmp_path, load_format="dummy", dtype="bfloat16")
     assert report["dtype"] == "bfloat16" and report["result"]["requests"] == 5
     assert report["parameters"] == read_config(tmp_path).num_parameters()
     full = read_config(SHAPES / shape)
@@ -184,17 +189,17 @@ def test_transformers_answers_alike_in_both_ways_and_is_timed_beside(model, dumm
             n - 3 for n in bench.make_load(300, 5, (4, 9), (3, 6)).output_lens[:4]
         ) and not other["checked"]["ties"]  # fmt: skip
         assert other["output_tokens_per_second"] > 0
-    assert bench.describe(report).count("times as fast") == 2
+    assert offline.describe_report(report).count("times as fast") == 2
 
 
 def test_a_peer_that_says_something_else_is_no_peer(model):
-    peer = bench.transformers_model(model, None, torch.float32, "cpu", dummy=False)
+    peer = peers.transformers_model(model, None, torch.float32, "cpu", dummy=False)
     load = Load([[5, 6, 7], [8, 9]], [4, 4], [0.0, 0.0])
-    theirs, spent = bench.padded(peer, load, Settings(temperature=0.0))
-    assert spent > 0 and bench.compare(peer, load, theirs, theirs) == {"tokens": 8, "ties": 0}
+    theirs, spent = peers.answer_padded(peer, load, Settings(temperature=0.0))
+    assert spent > 0 and peers.compare_answers(peer, load, theirs, theirs) == {"tokens": 8, "ties": 0}
     changed = [[*theirs[0][:2], (theirs[0][2] + 1) % 300, 0], theirs[1]]
-    with pytest.raises(bench.BenchError, match=r"token 2 of an answer is .* not the same model"):
-        bench.compare(peer, load, changed, theirs)
+    with pytest.raises(offline.BenchError, match=r"token 2 of an answer is .* not the same model"):
+        peers.compare_answers(peer, load, changed, theirs)
 
 
 def test_what_the_two_would_say_at_a_tie_is_counted_as_one():
@@ -204,12 +209,12 @@ def test_what_the_two_would_say_at_a_tie_is_counted_as_one():
         def forward(self, ids):
             return type("Out", (), {"logits": torch.zeros(1, ids.shape[1], 9)})
 
-    assert bench.compare(Even(), Load([[1]], [3], [0.0]), [[2, 3, 4]], [[2, 5, 6]]) == {"tokens": 1, "ties": 1}
+    assert peers.compare_answers(Even(), Load([[1]], [3], [0.0]), [[2, 3, 4]], [[2, 5, 6]]) == {"tokens": 1, "ties": 1}
 
 
 def test_a_drawing_shows_ours_the_limit_and_the_peer(model):
     report = run("throughput", model)
-    figure = bench.draw({**report, "peer": {"generate": {"output_tokens_per_second": 7.0}}})
+    figure = offline.draw_report({**report, "peer": {"generate": {"output_tokens_per_second": 7.0}}})
     left, right = figure.axes
     assert [t.get_text() for t in left.get_yticklabels()] == ["tinyllm", "physical limit", "generate"]
     assert left.get_xlabel() == "output tokens/s" and len(right.lines) == 2
@@ -220,7 +225,7 @@ def test_stored_measurements_say_where_they_come_from_and_can_be_read(path):
     report = json.loads(path.read_text())
     origin = report["provenance"]
     assert path.name in origin["command"] and origin["date"] and origin["torch"] and "load_average" in origin
-    text = bench.describe(report)
+    text = offline.describe_report(report)
     assert "physical limit" in text and "/tmp" not in path.read_text()
     assert all(other["checked"]["tokens"] > 0 for other in report.get("peer", {}).values())
 
@@ -291,7 +296,7 @@ def test_every_option_of_the_engine_can_be_given():
 
 
 def test_on_a_processor_torch_s_operations_are_timed_beside_their_limit_and_it_is_said(monkeypatch, tmp_path):
-    clock = pytest.importorskip("tinyllm.engine.clock")
+    clock = pytest.importorskip("tinyllm.measure.clock")
     chip = replace(CHIP, source="measured on CPU, made up")
     monkeypatch.setattr(clock, "measure_ceilings", lambda device, dtypes: chip)
 
@@ -314,7 +319,7 @@ def test_on_a_processor_torch_s_operations_are_timed_beside_their_limit_and_it_i
 
 
 def test_what_a_processor_is_asked_has_bytes_and_runs():
-    clock = pytest.importorskip("tinyllm.engine.clock")
+    clock = pytest.importorskip("tinyllm.measure.clock")
     cases = list(clock.cpu_cases(lambda *shape: torch.zeros(shape)))
     assert {case.who for case in cases} == {"torch", "library"} and all(case.num_bytes > 0 for case in cases)
     for kernel in ("add and norm", "swiglu", "norm, rope, write", "log-probabilities", "down"):

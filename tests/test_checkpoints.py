@@ -1,14 +1,18 @@
 """A checkpoint that is broken, or that means something else, is refused by name and never half-loaded."""
 import json
 import re
+import shlex
+import shutil
+import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tinyllm.model.rope import RopeConfig
+from tinyllm.model.config_reader import BUNDLED, CheckpointError, read_config, resolve
+from tinyllm.model.rope_scaling import RopeConfig
 from tinyllm.model.transformer import ModelConfig, Transformer
-from tinyllm.model.weights import BUNDLED, CheckpointError, load_model, read_config, resolve, save_model
+from tinyllm.model.weights import load_model, save_model
 
 CONFIG = ModelConfig(vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
                      num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=128,
@@ -77,13 +81,55 @@ def test_a_hub_name_is_no_download(tmp_path, monkeypatch):
         load_model("meta-llama/Llama-3.1-8B")
 
 
+def test_what_came_from_a_hub_in_another_form_is_named_with_the_next_command(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "only" / "gguf").mkdir(parents=True)
+    (tmp_path / "only" / "gguf" / "m-q4.gguf").touch()
+    cache = tmp_path / "models--a--b"
+    (cache / "snapshots" / "0123").mkdir(parents=True)
+    (cache / "snapshots" / "0123" / "config.json").touch()
+    adapter, clone = tmp_path / "adapter", tmp_path / "clone"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    shutil.copytree(BUNDLED / "fable", clone)
+    (clone / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    for given, words in (
+        ("Qwen/Qwen3-0.6B", "hf download Qwen/Qwen3-0.6B --local-dir Qwen3-0.6B"),
+        ("no-such.gguf", "is a file of GGUF, llama.cpp's format"),
+        (tmp_path / "only" / "gguf", "hf download ORGANISATION/MODEL"),
+        (tmp_path / "only" / "gguf" / "m-q4.gguf", "hf download ORGANISATION/MODEL"),
+        (folder / "model.safetensors", f"which lies in {folder}"),
+        (cache, f"but {cache / 'snapshots' / '0123'} does"),
+        (adapter, "merge it into its model"),
+        (clone, f"{clone / 'tokenizer.json'} is not the file, but a pointer"),
+    ):
+        with pytest.raises(CheckpointError) as caught:
+            load_model(given)
+        assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_command_that_converts_a_pickle_is_one_that_works(folder, monkeypatch):
+    transformers = pytest.importorskip("transformers")
+    for file in (BUNDLED / "fable").glob("tokenizer*"):
+        shutil.copy(file, folder)
+    whole = load_model(folder).state_dict()
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    _, option, code, *more = shlex.split(re.search(r"python -c .*", refuses(folder, "pickle"))[0])
+    monkeypatch.setattr(sys, "argv", [option, *more])
+    exec(code, {})
+    there = load_model(f"{folder}-safetensors", dtype="float32").state_dict()
+    assert all(torch.allclose(there[name].float(), whole[name].float()) for name in whole)
+
+
 def test_a_file_instead_of_a_folder_is_refused(folder):
     with pytest.raises(CheckpointError, match="is a file, not a directory"):
         load_model(folder / "config.json")
 
 
 def test_a_bundled_name_means_the_package_and_a_path_means_the_path(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("tinyllm.model.weights.BUNDLED", tmp_path / "package")
+    monkeypatch.setattr("tinyllm.model.config_reader.BUNDLED", tmp_path / "package")
     save_model(Transformer(CONFIG), tmp_path / "package" / "fable")
     (tmp_path / "here" / "fable").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here")
@@ -154,6 +200,16 @@ UNSUPPORTED = [
     ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, ["'llama3'", "'low_freq_factor'"]),
     ({"rope_scaling": {"rope_type": "linear", "factor": "two"}}, ["factor", "'two'"]),
     ({"rope_theta": -1.0}, ["theta", "-1.0"]),
+    ({"rope_theta": float("nan")}, ["theta", "nan"]),
+    ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0, "beta_fast": 0}}, ["beta_fast is 0"]),
+    ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0, "beta_slow": "1"}}, ["beta_slow is '1'"]),
+    ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0, "attention_factor": float("inf")}},
+     ["attention_factor is inf"]),
+    ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": "1", "high_freq_factor": 4.0}},
+     ["low_freq_factor is '1'"]),
+    ({"rope_scaling": "yarn"}, ["'yarn', not an object"]),
+    ({"rms_norm_eps": None}, ["rms_norm_eps is None"]),
+    ({"rms_norm_eps": float("nan")}, ["rms_norm_eps is nan"]),
     ({"rope_parameters": {"full_attention": {"rope_type": "default"}}, "rope_scaling": None},
      ["'full_attention'"]),
     ({"eos_token_id": "</s>"}, ["eos_token_id '</s>'"]),
@@ -199,7 +255,23 @@ def test_end_of_sequence_ids_come_from_both_files(folder):
     (folder / "generation_config.json").write_text('{"eos_token_id": [7, 0]}')
     assert read_config(folder).eos_token_ids == (0, 7)
     (folder / "generation_config.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"generation_config.json cannot be read"):
+    for text, words in (("{", " cannot be read"), ('{"eos_token_id": "</s>"}', ": eos_token_id '</s>' is no token id")):
+        (folder / "generation_config.json").write_text(text)
+        with pytest.raises(CheckpointError, match=f"generation_config.json{words}"):
+            read_config(folder)
+
+
+def test_the_default_end_of_a_family_counts_only_where_no_file_names_one(folder):
+    edit(folder, drop=("eos_token_id",))
+    assert read_config(folder).eos_token_ids == (2,)  # as transformers
+    (folder / "generation_config.json").write_text('{"eos_token_id": [7]}')
+    assert read_config(folder).eos_token_ids == (7,)
+    (folder / "generation_config.json").unlink()
+    (folder / "special_tokens_map.json").write_text('{"eos_token": {"content": "<end>"}}')
+    (folder / "tokenizer_config.json").write_text('{"added_tokens_decoder": {"9": {"content": "<end>"}}}')
+    assert read_config(folder).eos_token_ids == (9,)
+    (folder / "tokenizer_config.json").write_text('{"eos_token": "x", "added_tokens_decoder": {"9": 9}}')
+    with pytest.raises(CheckpointError, match=r"tokenizer_config.json"):
         read_config(folder)
 
 

@@ -37,6 +37,9 @@ ENVIRONMENT = {
 def one_thread():
     import torch
 
+    pytest.importorskip("numba")
+    import tinyllm.kernels.cpu  # noqa: F401 (compiled and kept by now, so that no command has to say that it compiles)
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -93,7 +96,7 @@ def refused(*words, **kwargs):
 def test_standard_output_is_the_continuation_and_nothing_else(model):
     from tinyllm.engine.generate import generate
     from tinyllm.engine.params import SamplingParams
-    from tinyllm.model.tokenizer import Detokenizer, load_tokenizer
+    from tinyllm.model.hf_tokenizer import Detokenizer, load_tokenizer
     from tinyllm.model.weights import load_model
 
     tokenizer, params = (
@@ -141,7 +144,7 @@ def test_an_end_token_ends_the_text_and_is_not_printed(model, tmp_path):
     words = ["generate", "Once upon a time", "--temperature", "0", "--max-tokens", "8", "--model"]
     from tinyllm.engine.generate import generate
     from tinyllm.engine.params import SamplingParams
-    from tinyllm.model.tokenizer import load_tokenizer
+    from tinyllm.model.hf_tokenizer import load_tokenizer
     from tinyllm.model.weights import load_model
 
     tokenizer = load_tokenizer(model)
@@ -302,11 +305,11 @@ def test_a_package_that_is_missing_is_named(model, monkeypatch):
 
 
 def test_who_waits_long_on_a_terminal_is_told_why(capsys, monkeypatch):
-    from tinyllm.cli import patience
+    from tinyllm.cli import announce_slow_loading
 
     for terminal, seconds, said in ((True, 0, True), (True, 60, False), (False, 0, False)):
         monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal, raising=False)
-        with patience(seconds):
+        with announce_slow_loading(seconds):
             timers = [one for one in threading.enumerate() if isinstance(one, threading.Timer)]
             assert len(timers) <= terminal
             for one in timers if seconds == 0 else ():
@@ -324,6 +327,177 @@ def test_missing_words_point_at_the_help():
     assert "tinyllm generate --help" in refused("generate")
     assert "tinyllm --help" in refused()
     assert "sing" in refused("sing")
+    assert "--colour red (see tinyllm generate --help)" in refused("generate", "Once", "--colour", "red")
+    assert "(see tinyllm bench serve --help)" in refused("bench", "serve", "--colour", "red")
+    assert "(see tinyllm --help)" in refused("--colour", "generate", "Once")
+
+
+def test_the_module_of_the_command_can_be_run_itself():
+    done = subprocess.run([sys.executable, "-m", "tinyllm.cli", "--version"], capture_output=True, env=ENVIRONMENT)
+    assert done.returncode == 0 and done.stdout.startswith(b"tinyllm "), done.stderr
+
+
+def test_a_command_says_that_it_compiles_and_which_variable_names_the_place_for_it(monkeypatch, capsys):
+    from tinyllm.kernels import cpu
+    from tinyllm.serve.request_log import log_startup
+
+    def nowhere(**options):
+        raise RuntimeError("cannot cache function: no locator available")
+
+    log_startup()
+    announcer = cpu.Announcer()
+    for _ in range(2):
+        announcer.on_start(None)
+    monkeypatch.setattr(cpu, "njit", nowhere)
+    assert not cpu.can_keep()
+    compiles, kept = capsys.readouterr().err.splitlines()
+    assert compiles.startswith("tinyllm: compiling the kernels") and "NUMBA_CACHE_DIR" in kept
+
+
+# ---- instructed models ----
+
+
+@pytest.fixture(scope="module")
+def instructed(model, tmp_path_factory):
+    """The same with a template that gives each message a role."""
+    folder = tmp_path_factory.mktemp("instructed") / "model"
+    shutil.copytree(model, folder)
+    file = folder / "tokenizer_config.json"
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "chat_template": template}))
+    return folder
+
+
+def test_generate_offers_the_chat_template_and_uses_it_when_asked(model, instructed):
+    from tinyllm.engine.params import SamplingParams
+    from tinyllm.llm import LLM
+
+    words = ["generate", "Who comes?", "--temperature", "0", "--max-tokens", "8", "--model"]
+    assert b"chat template" not in tinyllm(*words, model).stderr
+    plain, chat = tinyllm(*words, instructed), tinyllm(*words, instructed, "--chat")
+    assert "add --chat" in plain.stderr.decode().splitlines()[-1] and b"add --chat" not in chat.stderr
+    turn = [{"role": "user", "content": "Who comes?"}]
+    llm = LLM(str(instructed), max_num_seqs=1)
+    expected = llm.chat(turn, SamplingParams(temperature=0, max_tokens=8), use_tqdm=False)
+    assert chat.stdout.decode() == expected[0].outputs[0].text + "\n" != plain.stdout.decode()
+
+
+def test_a_talk_with_a_folder_needs_no_server_and_hears_all_that_was_said(instructed):
+    from tinyllm.engine.params import SamplingParams
+    from tinyllm.llm import LLM
+
+    llm, turns, answers = LLM(str(instructed), max_num_seqs=1), [], []
+    for line in ("Who comes?", "Who\nelse?"):
+        turns.append({"role": "user", "content": line})
+        said = llm.chat(turns, SamplingParams(temperature=0, max_tokens=8), use_tqdm=False)[0].outputs[0].text
+        turns.append({"role": "assistant", "content": said})
+        answers.append(said)
+    words = ["chat", "--model", instructed, "--temperature", "0", "--max-tokens", "8"]
+    done = tinyllm(*words, input=b'Who comes?\n\n"""Who\nelse?"""\n')  # an empty line ends nothing
+    assert done.returncode == 0 and done.stdout.decode() == "".join(f"{one}\n" for one in answers)
+    assert done.stderr.decode().count("the answer was cut here") == 2
+    longer = tinyllm(*words, input=b"king " * 200)
+    assert longer.returncode == 2 and b"the model's context is 128" in longer.stderr
+
+
+def test_what_the_command_line_leaves_open_is_as_the_makers_of_the_model_say(instructed, tmp_path):
+    folder, said = tmp_path / "said", {"top_k": 1, "temperature": 1.5, "max_new_tokens": 6}
+    shutil.copytree(instructed, folder)
+    (folder / "generation_config.json").write_text(json.dumps(said))
+    words = ["--model", folder, "--max-tokens", "4"]
+    once, more = ["generate", "Once", "--quiet"], ["--temperature", "0"]
+    likeliest = tinyllm(*once, *words, *more).stdout
+    assert tinyllm(*once, *words).stdout == likeliest  # the one of top_k 1
+    whole = tinyllm(*once, "--model", folder)
+    assert whole.stdout != likeliest and whole.stdout.startswith(likeliest[:-1])
+    off = [*once, *words, "--generation-config", "vllm", "--seed", "1"]
+    assert tinyllm(*off).stdout == tinyllm(*off, "--temperature", "0.8", "--top-k", "0").stdout
+    chat = ["chat", *words]
+    assert tinyllm(*chat, input=b"Hi").stdout == tinyllm(*chat, *more, input=b"Hi").stdout
+
+
+def test_a_message_that_is_not_utf8_is_refused_with_its_place_and_a_person_may_type_it_again(instructed, monkeypatch):
+    import builtins
+
+    from tinyllm.cli import Conversation, UserError, utf8_text
+
+    words = "chat", "--model", instructed, "--max-tokens", "1"
+    assert "the message is not UTF-8 text: byte 2 is 0xff" in refused(*words, input=b"ab\xff\n")
+    lines = iter(["ab\udcff", "ab"])
+    monkeypatch.setattr(builtins, "input", lambda prompt: next(lines))
+    assert Conversation(None, None, True).next_message("") == "ab"
+    with pytest.raises(UserError, match="the prompt is not UTF-8"):
+        utf8_text(b"\xff", "prompt")
+
+
+def test_an_error_ends_no_persons_talk_and_an_answer_that_broke_off_is_an_error(capsys):
+    from tinyllm.cli import Conversation, UserError, stream_text
+    from tinyllm.engine.output_processor import CompletionOutput, RequestOutput
+
+    def answer(turns):
+        raise UserError(f"{len(turns)} are too many")
+        yield
+
+    for person in (True, False):
+        model = type("Model", (), {"answer": staticmethod(answer)})
+        conversation = Conversation(model, None, person)
+        if person:
+            conversation.send("Hi")
+            assert not conversation.turns and "1 are too many: ask again" in capsys.readouterr().err
+        else:
+            with pytest.raises(UserError):
+                conversation.send("Hi")
+    broken = CompletionOutput(0, "On", [1], "error", "no token was left")
+    with pytest.raises(UserError, match="no token was left"):
+        stream_text([RequestOutput("0", "", [0], [broken], True, 0)])
+
+
+@pytest.mark.parametrize("url, direct", [
+    ("http://127.0.0.1:8000/v1", True), ("http://localhost/v1", True), ("http://[::1]:8000/v1", True),
+    ("http://models.example/v1", False)])  # fmt: skip
+def test_a_server_on_this_machine_is_asked_past_any_proxy(url, direct, monkeypatch):
+    from tinyllm.cli import reach_directly
+
+    names = ("http_proxy", "HTTPS_PROXY", "all_proxy")
+    for name in names:
+        monkeypatch.setenv(name, "http://proxy.example:3128")
+    reach_directly(url)
+    assert [name in os.environ for name in names] == [not direct] * 3
+
+
+def test_numbers_and_names_with_which_a_server_answers_nobody_are_refused():
+    for option, value, words in (
+        ("--max-waiting", "-1", "--max-waiting is -1 but must be at least 0"),
+        ("--max-body-bytes", "0", "--max-body-bytes is 0"),
+        ("--request-seconds", "nan", "no finite number"),
+        ("--drain-seconds", "-1", "--drain-seconds is -1 but must be at least 0"),
+        ("--timeout-keep-alive", "-0.5", "--timeout-keep-alive is -0.5"),
+        ("--served-model-name", " ", "--served-model-name is empty"),
+    ):
+        assert words in refused("serve", "--port", "0", option, value)
+
+
+def test_a_model_is_called_by_its_folder_however_that_was_given(tmp_path, monkeypatch):
+    from tinyllm.cli import model_name
+
+    (tmp_path / "my model").mkdir()
+    monkeypatch.chdir(tmp_path / "my model")
+    for given in (".", "./", "../my model/", tmp_path / "my model", "../my model/../my model"):
+        assert model_name(given) == "my model"
+    assert model_name("fable") == "fable" and model_name("org/name/") == "name"
+
+
+def test_a_report_that_could_not_be_written_is_refused_before_anything_is_measured(tmp_path):
+    assert f"{tmp_path} cannot be written" in refused("bench", "latency", "--json", tmp_path)
+    assert "must end in .svg, .png or .pdf" in refused("bench", "latency", "--plot", tmp_path / "speed.foo")
+
+
+def test_a_model_without_a_template_cannot_be_talked_with(model, tmp_path):
+    shutil.copytree(model, tmp_path / "mute")
+    file = tmp_path / "mute" / "tokenizer_config.json"
+    kept = {name: value for name, value in json.loads(file.read_text()).items() if name != "chat_template"}
+    file.write_text(json.dumps(kept))
+    assert "tinyllm generate goes without" in refused("chat", "--model", tmp_path / "mute", input=b"Hello\n")
 
 
 def test_a_missing_model_says_what_may_be_given():

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from test_engine_scheduler import PROFILE
 
-from tinyllm.engine.blocks import BlockPool, BlockTables, finish_step, free_blocks
-from tinyllm.engine.prefix import PrefixCache, extend_chain
+from tinyllm.engine.blocks import BlockPool, BlockTables
+from tinyllm.engine.prefix import PrefixCache, hash_block_tokens
 
 ROWS, SIZE, LONGEST = 4, 2, 8
 
@@ -27,8 +27,8 @@ class BlockMachine(RuleBasedStateMachine):
 
     @initialize(blocks=st.integers(1, 12))
     def start(self, blocks):
-        self.pool, self.tables = BlockPool(blocks), BlockTables(ROWS, LONGEST, SIZE)
-        self.cache = PrefixCache(self.pool)
+        self.cache = PrefixCache()
+        self.pool, self.tables = BlockPool(blocks, self.cache.forget), BlockTables(ROWS, LONGEST, SIZE)
         self.rows = [[] for _ in range(ROWS)]
         self.texts = [[] for _ in range(ROWS)]  # what is written in each row's blocks
         self.fenced, self.idle, self.content, self.step, self.evicted = [], [], {}, 0, 0
@@ -45,11 +45,11 @@ class BlockMachine(RuleBasedStateMachine):
 
     @rule(row=st.integers(0, ROWS - 1), count=st.integers(1, LONGEST), letter=st.integers(1, 3))
     def grow(self, row, count, letter):
-        count = min(count, LONGEST - len(self.rows[row]), len(self.pool.idle))
-        named = set(self.pool.names)
-        blocks = self.pool.allocate(count)
+        count = min(count, LONGEST - len(self.rows[row]), self.pool.num_free_blocks)
+        named = set(self.pool.block_hashes)
+        blocks = self.pool.get_new_blocks(count)
         self.tables.append(np.array([row]), np.array([count]), blocks)
-        nameless = [b for b in self.pool.idle if b not in named]
+        nameless = [b for b in self.pool.free_block_queue if b not in named]
         assert not nameless or not named & set(blocks), "content is lost while an empty block is idle"
         reused = [b for b in blocks if b in named]
         assert reused == [b for b in self.idle if b in named][: len(reused)], "not the longest idle one goes first"
@@ -62,9 +62,9 @@ class BlockMachine(RuleBasedStateMachine):
     @rule(row=st.integers(0, ROWS - 1))
     def name(self, row):
         names, ids = [], np.array(self.texts[row], np.int32)
-        extend_chain(names, ids, len(self.rows[row]), SIZE, None)
+        hash_block_tokens(names, ids, len(self.rows[row]), SIZE, None)
         for block, name in zip(self.rows[row], names, strict=True):
-            self.cache.register(block, name)
+            self.cache.register(self.pool, block, name)
 
     @rule(parent=st.integers(0, ROWS - 1), child=st.integers(0, ROWS - 1), keep=st.integers(0, LONGEST))
     def fork(self, parent, child, keep):
@@ -77,14 +77,14 @@ class BlockMachine(RuleBasedStateMachine):
         if self.rows[row]:
             return
         names, text = [], [letter for letter in letters for _ in range(SIZE)]
-        extend_chain(names, np.array(text, np.int32), len(letters), SIZE, None)
+        hash_block_tokens(names, np.array(text, np.int32), len(letters), SIZE, None)
         found = self.cache.lookup(names)
         for i, block in enumerate(found):
             assert self.content[block] == text[: SIZE * (i + 1)], "a block is found that holds something else"
         self.move_in(row, found, text[: SIZE * len(found)])
 
     def move_in(self, row, blocks, text):
-        self.pool.share(blocks)
+        self.pool.touch(blocks)
         self.tables.append(np.array([row]), np.array([len(blocks)]), blocks)
         self.idle = [b for b in self.idle if b not in blocks]
         self.rows[row], self.texts[row] = list(blocks), list(text)
@@ -94,7 +94,7 @@ class BlockMachine(RuleBasedStateMachine):
         blocks = self.tables.take(row)
         assert blocks == self.rows[row]
         fence = max([self.step + ahead, *(step for step, _ in self.fenced)]) if ahead else self.step
-        free_blocks(self.pool, blocks, fence)
+        self.pool.free_blocks(blocks, fence)
         self.rows[row], self.texts[row] = [], []
         if ahead:
             self.fenced.append((fence, blocks))
@@ -104,27 +104,27 @@ class BlockMachine(RuleBasedStateMachine):
     @rule(count=st.integers(1, 2))
     def steps_end(self, count):
         self.step += count
-        finish_step(self.pool, self.step)
+        self.pool.finish_step(self.step)
         while self.fenced and self.fenced[0][0] <= self.step:
             self.let_go(self.fenced.pop(0)[1])
 
-    @precondition(lambda self: self.pool.idle)
+    @precondition(lambda self: self.pool.free_block_queue)
     @rule(data=st.data())
     def free_what_nobody_holds(self, data):
-        block = data.draw(st.sampled_from(sorted(self.pool.idle)))
+        block = data.draw(st.sampled_from(sorted(self.pool.free_block_queue)))
         with pytest.raises(ValueError, match=f"block {block} is freed, but nobody holds it"):
-            free_blocks(self.pool, [block])
+            self.pool.free_blocks([block])
 
     @invariant()
     def the_account_and_the_pool_agree(self):
         pool, held = self.pool, self.held()
         everything = range(1, pool.num_blocks + 1)
-        assert [held[b] for b in everything] == pool.counts[1:] and pool.counts[0] == 0
-        assert set(pool.idle) == {b for b in everything if not held[b]} and 0 not in pool.idle
-        named = [b for b in pool.idle if b in pool.names]
-        assert [b for b in self.idle if b in pool.names] == named, "the order of eviction"
-        assert list(pool.idle)[len(pool.idle) - len(named) :] == named, "an empty block goes first"
-        assert {block: name for name, block in self.cache.blocks.items()} == pool.names
+        assert [held[b] for b in everything] == pool.ref_counts[1:] and pool.ref_counts[0] == 0
+        assert set(pool.free_block_queue) == {b for b in everything if not held[b]} and 0 not in pool.free_block_queue
+        named = [b for b in pool.free_block_queue if b in pool.block_hashes]
+        assert [b for b in self.idle if b in pool.block_hashes] == named, "the order of eviction"
+        assert list(pool.free_block_queue)[pool.num_free_blocks - len(named) :] == named, "an empty block goes first"
+        assert {block: name for name, block in self.cache.blocks.items()} == pool.block_hashes
         assert self.cache.evictions == self.evicted
         for row, blocks in enumerate(self.rows):
             assert self.tables.table[row, : self.tables.length[row]].tolist() == blocks

@@ -1,6 +1,7 @@
 """The equality ladder: whatever the engine does with a request, it says what the naive loop says."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,11 +12,11 @@ from torch import nn
 from tinyllm.engine.core import EngineCore, Request
 from tinyllm.engine.generate import generate
 from tinyllm.engine.params import SamplingParams
-from tinyllm.engine.runner import CpuRunner, Runner
-from tinyllm.engine.sampling import bans_of
+from tinyllm.engine.model_runner import ModelRunner
+from tinyllm.engine.logits_edits import make_bans
 from tinyllm.engine.scheduler import Scheduler
-from tinyllm.model.attention import AttentionInputs
 from tinyllm.model.backends import PagedAttention
+from tinyllm.model.batch_inputs import AttentionInputs
 from tinyllm.model.transformer import ModelConfig, Transformer
 from tinyllm.model.weights import load_model
 
@@ -89,14 +90,14 @@ class Ladder:
     def request(self, i):
         params, ends = self.params[i], self.model.config.eos_token_ids
         return Request(str(i), self.prompts[i], params, seed=params.seed, stop_token_ids=params.stop_set(ends),
-                       bans=bans_of(params, ends, BAD_WORDS.get(i, ())))  # fmt: skip
+                       bans=make_bans(params, ends, BAD_WORDS.get(i, ())))  # fmt: skip
 
     def climb(self, depth=0, flat=False, **changes):
         """The same requests through the engine; returns the scheduler, after comparing every token."""
         options = {"num_blocks": 64, "block_size": 4, "max_num_seqs": 5, "max_num_batched_tokens": 64}
         options.update(max_model_len=128, **changes)
         scheduler = Scheduler(**options)
-        make = CpuRunner if flat else Runner
+        make = partial(ModelRunner, kernels="cpu" if flat else "torch")
         runner = make(self.model, options["num_blocks"], options["block_size"], options["max_num_seqs"], 128)
         core = EngineCore(scheduler, runner, depth)
         requests = [self.request(i) for i in range(len(self.prompts))]
@@ -104,7 +105,7 @@ class Ladder:
             core.add(request)
         while core.busy or any(r.finish_reason is None for r in requests):
             core.step()
-        assert len(scheduler.home.pool.idle) == options["num_blocks"]
+        assert scheduler.kv_cache_manager.block_pool.num_free_blocks == options["num_blocks"]
         ties = sum(self.parts_at_a_tie(i, r.output_token_ids) for i, r in enumerate(requests))
         assert ties <= 0.001 * sum(map(len, self.naive))
         for request in requests:
@@ -200,7 +201,7 @@ def test_a_row_with_a_grammar_waits_for_its_last_token_alone(depth):
         return mask
 
     scheduler = Scheduler(64, 4, max_num_seqs=4, max_num_batched_tokens=64, max_model_len=128)
-    core = EngineCore(scheduler, Runner(model, 64, 4, 4, 128), depth)
+    core = EngineCore(scheduler, ModelRunner(model, 64, 4, 4, 128, kernels="torch"), depth)
     strict = Request("strict", [5, 6, 7], SamplingParams(max_tokens=12, seed=1), seed=1, grammar=grammar)
     free = [
         Request(str(i), [8, 9 + i], SamplingParams(max_tokens=30, seed=i, ignore_eos=True), seed=i) for i in range(2)
@@ -222,7 +223,7 @@ def test_a_row_with_a_grammar_waits_for_its_last_token_alone(depth):
 def test_a_row_with_a_new_tenant_does_not_read_what_the_last_one_left():
     model = tiny()
     scheduler = Scheduler(64, 4, max_num_seqs=1, max_num_batched_tokens=64, max_model_len=128)
-    core = EngineCore(scheduler, CpuRunner(model, 64, 4, 1, 128))
+    core = EngineCore(scheduler, ModelRunner(model, 64, 4, 1, 128, kernels="cpu"))
     greedy = SamplingParams(temperature=0, max_tokens=4, ignore_eos=True)
     for prompt in ([5, 6, 7, 8, 9], [20, 21, 22, 23, 24, 25, 26, 27]):  # 5 + 3 computed, then 8: the same length
         core.add(request := Request("r", prompt, greedy))
@@ -233,4 +234,4 @@ def test_a_row_with_a_new_tenant_does_not_read_what_the_last_one_left():
 
 def test_a_second_run_finds_its_prompts_and_says_the_same(ladder):
     scheduler = ladder.climb(num_blocks=100)
-    assert scheduler.home.cache.hits >= 2 * 32  # the shared beginning, found by two of the others
+    assert scheduler.kv_cache_manager.prefix_cache.hits >= 2 * 32  # the shared beginning, found by two of the others

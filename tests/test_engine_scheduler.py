@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
-from tinyllm.engine.blocks import free_blocks
-from tinyllm.engine.core import EngineCore, Request, StepResult
+
+from tinyllm.engine.core import EngineCore, Request, ModelRunnerOutput
 from tinyllm.engine.params import SamplingParams
-from tinyllm.engine.scheduler import Scheduler, move_out
+from tinyllm.engine.scheduler import Scheduler
 
 EOS = 0
 EXAMPLES = int(os.environ.get("TINYLLM_EXAMPLES", "80"))
@@ -45,15 +45,19 @@ def truth(request):
 
 
 class Guesser:
-    """In the place of a `Speculator`: guesses up to k tokens for each text, some of them right."""
+    """In the place of a `AdaptiveProposer`: guesses up to k tokens for each text, some of them right."""
 
     def __init__(self, k):
-        self.k, self.gauge, self.right = k, self, 0
+        self.k, self.stats, self.right, self.turns = k, self, 0, 0
+
+    def wants(self, num_requests, any_seeded):
+        self.turns += 1
+        return self.turns % 7 < 4  # on for a while, and off for a while
 
     def limits(self, seeded):
         return np.full(len(seeded), self.k)
 
-    def guess(self, texts, offered, limits):
+    def propose(self, texts, from_draft_model, limits):
         guesses = np.full((len(texts), self.k), -1)
         for line, text, limit in zip(guesses, texts, limits.tolist(), strict=True):
             past = text.tolist()
@@ -62,7 +66,7 @@ class Guesser:
                 past.append(int(line[i]))
         return guesses
 
-    def judge(self, proposed, accepted):
+    def observe(self, proposed, accepted):
         assert (accepted <= proposed).all()
         self.right += int(accepted.sum())
 
@@ -83,7 +87,7 @@ class CheckingExecutor:
         assert len(set(plan.rows.tolist())) == len(plan.rows) and plan.counts.sum() <= self.budget
         assert (np.diff(plan.counts > 1) >= 0).all(), "rows with one token come first"
         self.step = plan.step
-        for new in plan.admissions:
+        for new in plan.new_requests:
             self.tokens[new.row] = -1
             self.tokens[new.row, : len(new.token_ids)] = new.token_ids
             self.filled[new.row] = 0
@@ -102,7 +106,7 @@ class CheckingExecutor:
         width = max(map(len, lines), default=1)
         tokens = np.array([line + [-1] * (width - len(line)) for line in lines], int).reshape(-1, width)
         counts = np.array([len(line) for line in lines], int) if guesses.size else None
-        self.results.append((StepResult(tokens, counts), touched))
+        self.results.append((ModelRunnerOutput(tokens, counts), touched))
 
     def write(self, plan):
         written, who = {}, zip(plan.rows.tolist(), plan.epochs.tolist(), strict=True)
@@ -145,28 +149,30 @@ class CheckingExecutor:
 
 def check_blocks(scheduler, executor=None):
     """Invariants 1, 2 and 6: every block is accounted for, exactly once; none is idle while a step may touch it."""
-    home, pool = scheduler.home, scheduler.home.pool
+    manager, batch = scheduler.kv_cache_manager, scheduler.batch
+    pool, tables, cache = manager.block_pool, manager.block_tables, manager.prefix_cache
     held = Counter()
     for request in scheduler.queue.running:
-        blocks = home.tables.table[request.row, : home.tables.length[request.row]].tolist()
+        blocks = tables.table[request.row, : tables.length[request.row]].tolist()
         assert len(set(blocks)) == len(blocks)
         held.update(blocks)
     for _, blocks in pool.fenced:
         held.update(blocks)
-    assert 0 not in held and 0 not in pool.idle
-    assert [held[b] for b in range(pool.num_blocks + 1)] == pool.counts
-    assert {b for b in range(1, pool.num_blocks + 1) if not pool.counts[b]} == set(pool.idle)
+    assert 0 not in held and 0 not in pool.free_block_queue
+    assert [held[b] for b in range(pool.num_blocks + 1)] == pool.ref_counts
+    assert {b for b in range(1, pool.num_blocks + 1) if not pool.ref_counts[b]} == set(pool.free_block_queue)
     for _, touched in executor.results if executor else ():
-        assert not touched & set(pool.idle), "a step under way may still touch an idle block"
+        assert not touched & set(pool.free_block_queue), "a step under way may still touch an idle block"
     for request in scheduler.queue.running:  # only full blocks are shared
         row = request.row
-        own = home.tables.table[row, home.rows.num_computed[row] // home.block_size : home.tables.length[row]]
-        assert all(pool.counts[block] == 1 for block in own.tolist()), "a block is shared before it is full"
-    if home.cache:
-        assert home.cache.hits <= home.cache.queries
-        assert {block: name for name, block in home.cache.blocks.items()} == pool.names
+        own = tables.table[row, batch.num_computed[row] // manager.block_size : tables.length[row]]
+        assert all(pool.ref_counts[block] == 1 for block in own.tolist()), "a block is shared before it is full"
+    if cache:
+        assert cache.hits <= cache.queries
+        assert {block: name for name, block in cache.blocks.items()} == pool.block_hashes
     running = [r.row for r in scheduler.queue.running]
-    assert sorted(running + [row for share in home.rows.free for row in share]) == list(range(len(home.rows.requests)))
+    free = [row for micro_batch in batch.free_rows for row in micro_batch]
+    assert sorted(running + free) == list(range(len(batch.requests)))
     assert [scheduler.queue.key(r) for r in scheduler.queue.running] == sorted(
         scheduler.queue.key(r) for r in scheduler.queue.running
     )
@@ -174,9 +180,9 @@ def check_blocks(scheduler, executor=None):
 
 def tables_of(scheduler):
     """The blocks of everybody who runs, by row and how often the row has changed hands."""
-    tables, rows = scheduler.home.tables, scheduler.home.rows
+    tables, batch = scheduler.kv_cache_manager.block_tables, scheduler.batch
     return {
-        (r.row, int(rows.epoch[r.row])): tables.table[r.row, : tables.length[r.row]].tolist()
+        (r.row, int(batch.epoch[r.row])): tables.table[r.row, : tables.length[r.row]].tolist()
         for r in scheduler.queue.running
     }
 
@@ -273,20 +279,20 @@ class EngineMachine(RuleBasedStateMachine):
         queue = self.scheduler.queue
         victim = data.draw(st.sampled_from(range(len(queue.running))))
         request = queue.running.pop(victim)
-        move_out(self.scheduler.home, request)
+        self.scheduler.kv_cache_manager.free(request)
         request.num_preemptions += 1
-        queue.wait(request)
+        queue.add_request(request)
         queue.refresh()
 
-    @precondition(lambda self: self.core is not None and self.scheduler.home.pool.idle)
+    @precondition(lambda self: self.core is not None and self.scheduler.kv_cache_manager.block_pool.free_block_queue)
     @rule(share=st.floats(0, 1))
     def evict(self, share):
         """A stranger takes idle blocks, writes over them, and is gone again."""
-        pool = self.scheduler.home.pool
-        blocks = pool.allocate(round(share * len(pool.idle)))
+        pool = self.scheduler.kv_cache_manager.block_pool
+        blocks = pool.get_new_blocks(round(share * pool.num_free_blocks))
         for slot in [slot for slot in self.core.executor.cache if slot[0] in blocks]:
             self.core.executor.cache[slot] = "a stranger's"
-        free_blocks(pool, blocks)
+        pool.free_blocks(blocks)
 
     @invariant()
     def blocks_are_conserved_and_tables_only_grow(self):
@@ -306,8 +312,8 @@ class EngineMachine(RuleBasedStateMachine):
             self.core.step()
         assert all(r.finish_reason for r in self.all), "somebody waits for ever"
         check_blocks(self.scheduler)
-        pool = self.scheduler.home.pool
-        assert len(pool.idle) == pool.num_blocks and not pool.fenced
+        pool = self.scheduler.kv_cache_manager.block_pool
+        assert pool.num_free_blocks == pool.num_blocks and not pool.fenced
         for request in self.all:
             assert request.params.prompt_logprobs is None or request.num_cached_tokens == 0
             expected = truth(request)
@@ -335,7 +341,7 @@ def run(requests, depth=0, **options):
         if not core.busy and all(r.finish_reason for r in requests):
             break
         core.step()
-    assert len(scheduler.home.pool.idle) == scheduler.home.pool.num_blocks
+    assert scheduler.kv_cache_manager.block_pool.num_free_blocks == scheduler.kv_cache_manager.block_pool.num_blocks
     return scheduler
 
 
@@ -358,7 +364,7 @@ def test_a_row_may_bring_several_tokens_and_none_beyond_its_end():
                     past.append(next_token(past))
                 tokens[line, : counts[line]] = past[end:]
                 self.tokens[plan.rows[at], end : len(past)] = past[end:]
-            return StepResult(tokens, counts)
+            return ModelRunnerOutput(tokens, counts)
 
         def submit(self, plan):
             self.plan = plan
@@ -412,7 +418,7 @@ def test_siblings_share_the_full_blocks_of_their_prompt(caching):
         scheduler.add(request)
     plan = scheduler.schedule()
     assert sorted(plan.counts.tolist()) == [2, 2, 14]
-    assert sorted(scheduler.home.pool.counts, reverse=True)[:4] == [3, 3, 3, 1]
+    assert sorted(scheduler.kv_cache_manager.block_pool.ref_counts, reverse=True)[:4] == [3, 3, 3, 1]
 
 
 @pytest.mark.parametrize("depth", [0, 1])
@@ -427,7 +433,10 @@ def test_guesses_change_the_number_of_steps_and_no_token(depth):
 
 def test_nobody_is_preempted_for_a_guess():
     class Stubborn(Guesser):
-        def guess(self, texts, offered, limits):
+        def wants(self, num_requests, any_seeded):
+            return True
+
+        def propose(self, texts, from_draft_model, limits):
             return np.where(np.arange(self.k) < limits[:, None], 22, -1)
 
     short, long = ask(range(1, 9), 5), ask(range(2, 10), 9)  # 3 and 4 blocks; the short one ends in time
@@ -444,7 +453,7 @@ def test_siblings_wait_until_their_prompt_is_computed():
         scheduler.add(request)
     ids = np.array(family[0].prompt_token_ids, np.int32)
     assert scheduler.schedule().counts.tolist() == [9]
-    assert scheduler.home.find_shared(family[1], ids) is None
+    assert scheduler.kv_cache_manager.get_computed_blocks(family[1], ids) is None
     assert scheduler.schedule().counts.tolist() == [5, 2, 2]
 
 
@@ -453,13 +462,13 @@ def test_a_block_gets_no_name_before_the_host_knows_its_tokens():
     scheduler = Scheduler(16, 4, max_num_seqs=1, max_num_batched_tokens=8)
     scheduler.add(request)
     assert [scheduler.schedule().counts.tolist() for _ in range(2)] == [[3], [1]]  # the fourth is unseen
-    assert len(request.block_names) == 0
+    assert len(request.block_hashes) == 0
 
 
 def test_preempted_requests_return_to_what_they_had_computed():
     requests = [ask(range(i, 12 + i), 20) for i in range(1, 5)]
     scheduler = run(requests, num_blocks=20)
-    assert scheduler.num_preemptions > 0 and scheduler.home.cache.hits > 0
+    assert scheduler.num_preemptions > 0 and scheduler.kv_cache_manager.prefix_cache.hits > 0
     assert all(r.output_token_ids == truth(r) for r in requests)
 
 
@@ -492,7 +501,7 @@ def test_an_abort_at_any_step_leaves_no_trace(depth, when):
         check_blocks(scheduler)
     assert requests[2].output_token_ids == truth(requests[2])
     assert [len(r.output_token_ids) for r in requests[:2]] == had
-    assert len(scheduler.home.pool.idle) == 12
+    assert scheduler.kv_cache_manager.block_pool.num_free_blocks == 12
 
 
 def test_a_request_that_can_never_fit_is_refused_and_blocks_nobody():
@@ -565,7 +574,7 @@ def test_what_a_step_of_bookkeeping_costs(capsys):
             self.sizes.append(int(plan.samples.sum()))
 
         def collect(self):
-            return StepResult(np.full((self.sizes.pop(0), 1), 7))
+            return ModelRunnerOutput(np.full((self.sizes.pop(0), 1), 7))
 
     figures = []
     for n in (64, 256, 1024):

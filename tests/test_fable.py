@@ -9,9 +9,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tinyllm.engine.generate import generate
 from tinyllm.engine.params import SamplingParams
-from tinyllm.model.attention import AttentionInputs
-from tinyllm.model.tokenizer import load_tokenizer
-from tinyllm.model.weights import load_model, resolve
+from tinyllm.model.batch_inputs import AttentionInputs
+from tinyllm.model.config_reader import resolve
+from tinyllm.model.hf_tokenizer import load_tokenizer
+from tinyllm.model.weights import load_model
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("fable", "fable-draft")
@@ -83,7 +84,7 @@ def test_score_of_the_tale_is_what_the_card_says():
     import numpy as np
     from tinybook import tale
 
-    from tinyllm.model.train import EqualLengthAttention, bits_per_byte
+    from tinyllm.train.fable import EqualLengthAttention, bits_per_byte
 
     text, model = tale(), load_model("fable", backend=EqualLengthAttention())
     ids = np.array([*load_tokenizer(resolve("fable")).encode(text), 0])

@@ -10,7 +10,9 @@ import pytest
 
 
 @pytest.fixture
-def filtered(root):
+def as_given(root):
+    """as_given(cell, …): the cells just as the filter writes them."""
+
     def run(*cells):
         notebook = {"cells": list(cells), "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
         command = [sys.executable, str(root / "book/filters/notebook.py")]
@@ -18,6 +20,21 @@ def filtered(root):
         return json.loads(done.stdout)["cells"]
 
     return run
+
+
+def whole(value):
+    """Lists of lines as texts, at any depth."""
+    if isinstance(value, dict):
+        return {key: whole(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return "".join(value) if all(isinstance(item, str) for item in value) and value else list(map(whole, value))
+    return value
+
+
+@pytest.fixture
+def filtered(as_given):
+    """filtered(cell, …): the same cells with each text in one piece."""
+    return lambda *cells: [{**whole(cell), "source": "".join(cell["source"])} for cell in as_given(*cells)]
 
 
 def code(source, outputs=()):
@@ -115,3 +132,24 @@ print([m for m in ('nbformat', 'yaml', 'torch') if m in sys.modules])"""
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_every_text_is_a_list_of_lines_with_their_ends(as_given):
+    # of one string real Quarto drops the line ends: front matter, headings and code fall apart
+    odd = "a\nb\u2028c\x0cd\r\n\n  e\n"
+    outputs = [{"output_type": "stream", "name": "stdout", "text": odd}, widget_output("<tl-a>\n</tl-a>")]
+    raw = {"cell_type": "raw", "metadata": {}, "source": "---\ntitle: T\n---"}
+    markdown = {"cell_type": "markdown", "metadata": {}, "source": odd}
+    cells = as_given(raw, markdown, code("#| default_exp a.b"), code(f"#| export\n{odd}", outputs), code(""))
+    texts = [cell["source"] for cell in cells]
+    texts += [
+        text
+        for output in cells[3]["outputs"]
+        for text in ([output["text"]] if "text" in output else output["data"].values())
+    ]
+    for lines in texts:
+        assert isinstance(lines, list), lines
+        assert all(line.endswith("\n") for line in lines[:-1])
+        assert all("\n" not in line[:-1] and line for line in lines)
+    assert "".join(cells[1]["source"]) == odd and "".join(cells[3]["outputs"][0]["text"]) == odd
+    assert cells[0]["source"] == ["---\n", "title: T\n", "module: tinyllm/a/b.py\n", "---"]

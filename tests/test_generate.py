@@ -144,7 +144,7 @@ def test_the_prompt_is_left_alone_and_the_caller_s_grad_mode_too(tiny):
 
 
 def test_each_token_is_drawn_with_its_own_index(tiny):
-    from tinyllm.model.attention import AttentionInputs
+    from tinyllm.model.batch_inputs import AttentionInputs
 
     tokens, ids = list(generate(tiny, [1, 2], SamplingParams(max_tokens=10, seed=3, temperature=1.2))), [1, 2]
     for index, token in enumerate(tokens):
@@ -190,8 +190,8 @@ def test_greedy_tokens_are_those_of_transformers_on_a_random_model(tmp_path, tin
 
 
 def test_greedy_tokens_are_those_of_transformers_on_fable():
-    from tinyllm.model.tokenizer import load_tokenizer
-    from tinyllm.model.weights import resolve
+    from tinyllm.model.hf_tokenizer import load_tokenizer
+    from tinyllm.model.config_reader import resolve
 
     try:
         folder = resolve("fable")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from press import html, pandoc, refs, source
+from press import html, names, pandoc, refs, source
 from press.config import read_config
 from press.pandoc import text_of
 
@@ -37,9 +37,16 @@ def allowed_from(entry: dict) -> int:
 
 
 @cache
+def words_of_code() -> dict[str, dict[str, str]]:
+    """As the book's render has them: trees are remembered, and are made anew for other words."""
+    return names.write(ROOT)
+
+
+@cache
 def tree(name: str) -> list:
     """A chapter's blocks as the filters leave them."""
-    return source.read(CHAPTERS[name], BOOK, []).blocks
+    chapter = CHAPTERS[name]
+    return source.read(chapter, BOOK, [], words_of_code().get(chapter.source, {})).blocks
 
 
 def filtered(text: str, chapter: str = "nbs/05_multi_head_attention.ipynb") -> list:

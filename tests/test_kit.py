@@ -1,20 +1,23 @@
 """The kit: claims that can fail, one style, the tale, the references, and claims that stand in the prose."""
-import ast
 import itertools
 import io
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import matplotlib
 import nbformat
 import pytest
+from press.execute import missing_claims, prose_of
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 from tinybook import COLORS, claim, measured, plot_style, say, tale
+from tinybook.drawing import box, canvas, linked
 from tinybook.style import METADATA
 
 ROOT = Path(__file__).parents[1]
@@ -65,6 +68,7 @@ import sys, matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 from tinybook import plot_style
+from tinybook.drawing import box, canvas, linked
 from tinybook.style import METADATA
 plot_style()
 fig, ax = plt.subplots()
@@ -111,8 +115,129 @@ def contrast(a, b):
     return (light + 0.05) / (dark + 0.05)
 
 
-def test_ink_reads_on_a_white_page_and_on_a_dark_one():
+def test_ink_reads_in_a_bare_notebook_on_white_and_on_dark():
     assert contrast(COLORS["ink"], "#ffffff") > 4 and contrast(COLORS["ink"], "#14171c") > 4
+
+
+# Words of drawings on the book's pages. No checker sees into pictures, so colours are computed: of each
+# word, and of what is drawn below its first letter.
+
+ENOUGH, LETTER = 4.5, 8  # the ratio; points
+NUMBERS = r"-?\d+\.?\d*(?:e-?\d+)?"
+
+
+def paper(theme):
+    return re.search(r"--paper: light-dark\((#\w+), (#\w+)\)", (ROOT / "book/theme/book.css").read_text())[theme + 1]
+
+
+def mixed(top, share, ground):
+    """The colour that is seen where `top` covers this share of the ground."""
+    pairs = zip(*([int(color[i:i + 2], 16) for i in (1, 3, 5)] for color in (top, ground)), strict=True)
+    return "#" + "".join(f"{round(share * t + (1 - share) * g):02x}" for t, g in pairs)
+
+
+def look_of(element):
+    style = dict(part.split(":", 1) for part in element.get("style", "").split(";") if ":" in part)
+    look = {**element.attrib, **{key.strip(): value.strip() for key, value in style.items()}}
+    return look.get("fill", "#000000"), float(look.get("opacity", 1)) * float(look.get("fill-opacity", 1))
+
+
+def box_of(path, dx=0.0, dy=0.0):
+    numbers = [float(n) for n in re.findall(NUMBERS, path)]
+    return min(numbers[::2]) + dx, min(numbers[1::2]) + dy, max(numbers[::2]) + dx, max(numbers[1::2]) + dy
+
+
+def words_of(svg):
+    """For each text of a matplotlib drawing: (its colour, [colours and shares below it, lowest first])."""
+    root = ElementTree.fromstring(re.sub(r"<!DOCTYPE.*?>", "", svg, flags=re.S))
+    named = {e.get("id"): e.get("d") for e in root.iter() if e.tag.endswith("}path") and e.get("id") and e.get("d")}
+    painted, found = [], []
+
+    def walk(element):
+        tag = element.tag.split("}")[-1]
+        if tag in ("defs", "clipPath", "metadata", "style"):
+            return
+        if re.match(r"text_\d+", element.get("id", "")):
+            inner = next((g for g in element if "translate" in g.get("transform", "")), None)
+            if inner is not None:
+                x, y, *_ = (float(n) for n in re.findall(NUMBERS, inner.get("transform")))
+                x, y = (x - 3, y - 3) if "rotate(-90" in inner.get("transform") else (x + 3, y - 3)
+                below = [look for (x0, y0, x1, y1), look in painted if x0 <= x <= x1 and y0 <= y <= y1]
+                found.append((look_of(inner)[0], below))
+            return
+        path, dx, dy = element.get("d"), 0.0, 0.0
+        if tag == "use":
+            path = named.get(element.get("{http://www.w3.org/1999/xlink}href", "")[1:])
+            dx, dy = float(element.get("x", 0)), float(element.get("y", 0))
+        fill, share = look_of(element)
+        if tag in ("path", "use") and path and fill.startswith("#"):
+            x0, y0, x1, y1 = box_of(path, dx, dy)
+            if max(x1 - x0, y1 - y0) > LETTER:  # a mark of a point is no ground to stand on
+                painted.append(((x0, y0, x1, y1), (fill, share)))
+        for child in element:
+            walk(child)
+
+    walk(root)
+    return found
+
+
+def drawings():
+    for path in sorted((ROOT / "nbs").glob("*.ipynb")):
+        for number, cell in enumerate(json.loads(path.read_text())["cells"]):
+            for output in cell.get("outputs", []):
+                if svg := output.get("data", {}).get("image/svg+xml"):
+                    yield f"{path.name}, cell {number}", "".join(svg)
+
+
+@pytest.fixture(scope="module")
+def notebook_filter():
+    return runpy.run_path(str(ROOT / "book/filters/notebook.py"))
+
+
+def test_links_lie_over_the_boxes_of_a_drawing_and_its_picture_is_stored_once(notebook_filter, monkeypatch):
+    monkeypatch.setenv("TINYBOOK_STORE", "1")
+    plot_style()
+    fig, ax = canvas(50)
+    box(ax, 10, 30, 20, 10, "a box")
+    data = linked(fig, [(10, 30, 20, 10, "a box", "a.html")], "One box.")._repr_mimebundle_()
+    assert "left: 10%; top: 20%; width: 20%; height: 20%" in data["text/html"] and "<svg" not in data["text/html"]
+    assert 'href="a.html" aria-label="a box"' in data["text/html"]
+    shown = notebook_filter["filter_output"]({"output_type": "display_data", "metadata": {}, "data": data})
+    page, paper = shown["data"]["text/markdown"].split("unless-format")
+    assert page.count('<img class="tl-picture" src="data:image/svg+xml;base64,') == 1 and "<!--" not in page
+    assert 'alt="One box."' in page and 'fig-alt="One box."' in paper and "href" not in paper
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_every_word_of_every_drawing_can_be_read(notebook_filter, theme):
+    faint, seen = {}, 0
+    shown = dict(notebook_filter["WORDS"].values()) if theme else {}
+    for place, svg in drawings():
+        for color, below in words_of(notebook_filter["themed"](svg)):
+            ground = paper(theme)
+            for fill, share in below:
+                ground = mixed(shown.get(fill, fill), share, ground)
+            ratio = contrast(shown.get(color, color), ground)
+            seen += 1
+            if ratio < ENOUGH:
+                faint[place, color, ground] = round(ratio, 1)
+    assert seen > 1_000 and not faint, faint
+
+
+def test_words_are_inked_alike_wherever_a_colour_is_written(notebook_filter):
+    words = notebook_filter["WORDS"]
+    assert words.keys() == {color.lower() for name, color in COLORS.items() if name != "free"}
+    for color, inks in words.items():
+        for theme, ink in enumerate(inks):
+            assert contrast(ink, paper(theme)) >= ENOUGH
+            assert contrast(ink, mixed(color, 0.15, paper(theme))) >= ENOUGH, "on a pale box of its own colour"
+    svg = '<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0" style="fill: #d55e00; stroke: #767d89"/>'
+    svg += '<g id="text_1"><g style="fill: #d55e00"/></g><text fill="#0072B2">x</text></svg>'
+    made = notebook_filter["themed"](svg)
+    assert '<path d="M0 0" style="fill: #d55e00;' in made  # what is not a word keeps its colour
+    assert f'<g style="fill: {words["#d55e00"][0]}"/>' in made and f'<text fill="{words["#0072b2"][0]}">' in made
+    assert f"stroke:{words['#767d89'][1]}!important" in made
+    assert ElementTree.fromstring(made).tag.endswith("svg")
 
 
 @pytest.mark.parametrize("group", [
@@ -149,27 +274,6 @@ def test_references_parse_and_keys_are_unique():
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 
 
-def prose_and_code(path):
-    cells = nbformat.read(path, as_version=4).cells
-    texts = {kind: [c.source for c in cells if c.cell_type == kind] for kind in ("markdown", "code")}
-    captions = re.findall(r"^#\| *(?:fig-cap|tbl-cap): *(.*)$", "\n".join(texts["code"]), re.M)
-    return " ".join("\n".join(texts["markdown"] + captions).split()), texts["code"]
-
-
-def claims_of(source):
-    """The texts that a cell claims, where they are written out."""
-    source = "\n".join(line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
-    for node in ast.walk(ast.parse(source)):
-        called = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "claim"
-        if called and isinstance(node.args[0], ast.Constant):
-            yield node.args[0].value
-
-
-def missing_claims(path):
-    prose, code = prose_and_code(path)
-    return [text for cell in code for text in claims_of(cell) if " ".join(text.split()) not in prose]
-
-
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_claims_stand_word_for_word_in_the_prose_of_their_chapter(path):
     assert missing_claims(path) == []
@@ -185,7 +289,7 @@ def test_a_claim_that_is_not_in_the_prose_is_found(tmp_path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_cited_works_have_an_entry(path):
     keys = set(re.findall(r"^@\w+\{([^,\s]+),", (ROOT / "book/references.bib").read_text(encoding="utf-8"), re.M))
-    prose, _ = prose_and_code(path)
+    prose = prose_of(path)
     assert set(CITATION.findall(prose)) <= keys
 
 

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("torch")
 httpx = pytest.importorskip("httpx")
 
-from conftest import BROWSERS, FLAGS
+from conftest import BROWSERS, FLAGS, PATIENCE
 from press import bundle
 from server_process import Server
 
@@ -35,12 +35,7 @@ def package(folder: Path, script: bool) -> Path:
 
 @contextlib.contextmanager
 def serving(folder: Path, keys=()):
-    before = Path.cwd()
-    os.chdir(folder)  # `python -m tinyllm` takes the package that lies here
-    try:
-        server = Server(*OPTIONS, keys=keys)
-    finally:
-        os.chdir(before)
+    server = Server(*OPTIONS, keys=keys, env={"PYTHONPATH": str(folder)})  # the package that lies there
     yield server
     server.stop()
 
@@ -72,7 +67,7 @@ def visit(chromium):
 
     def visit(url, scheme="light", width=1440, height=1000, key=KEY, **options):
         context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, **options)
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda m: m.type == "error" and "status of 40" not in m.text and problems.append(m.text))

@@ -27,8 +27,8 @@ def llm():
 
 
 def idle(llm):
-    pool = llm.core.scheduler.home.pool
-    return len(pool.idle) == pool.num_blocks and not llm.engine.jobs and not llm.core.busy
+    pool = llm.core.scheduler.kv_cache_manager.block_pool
+    return pool.num_free_blocks == pool.num_blocks and not llm.engine.requests and not llm.core.busy
 
 
 def test_the_package_gives_it_away_lazily():
@@ -213,7 +213,7 @@ def test_a_stop_text_ends_the_answer_before_it_however_it_is_cut_into_tokens(dep
         assert stop in llm.tokenizer.decode(cut.token_ids) and stop not in llm.tokenizer.decode(cut.token_ids[:-1])
         kept = say(llm, stop=stop, include_stop_str_in_output=True).outputs[0]
         assert kept.text == whole.text[: place + len(stop)] and kept.token_ids == cut.token_ids
-    assert idle(llm) and not llm.engine.watched
+    assert idle(llm) and not llm.engine.with_stop_texts
 
 
 def test_a_stream_never_shows_what_may_be_the_beginning_of_a_stop_text(llm):
@@ -302,6 +302,18 @@ def test_bad_words_never_come_with_or_without_a_space_before_them(llm):
     assert not banned & set(say(llm, bad_words=words).outputs[0].token_ids)
 
 
+def test_a_long_bad_word_is_refused_before_it_is_encoded(llm, monkeypatch):
+    """The engine encodes bad words between two steps: a text of megabytes would hold up all requests."""
+    sizes, encode = [], llm.tokenizer.encode
+    monkeypatch.setattr(llm.tokenizer, "encode", lambda text, *rest, **more: sizes.append(len(text)) or encode(
+        text, *rest, **more))  # fmt: skip
+    with pytest.raises(ValueError, match=r"bad_words has a text of 300,000 characters, 'ab ab .*at most 4,096"):
+        say(llm, bad_words=["wolf", "ab " * 100_000])
+    with pytest.raises(ValueError, match=r"bad_words has a text of [\d,]+ tokens, .*at most 64"):
+        say(llm, bad_words=["ab " * 1000])
+    assert max(sizes) < 5000
+
+
 def test_characters_are_whole_in_every_piece_of_a_stream(llm):
     ids = llm.tokenizer.encode("é✨日", add_special_tokens=False)
 
@@ -346,11 +358,11 @@ def test_a_stream_left_at_any_step_leaves_no_trace(llm):
         for _ in range(steps):
             next(stream)
         if steps == 3:
-            assert llm.engine.watched
+            assert llm.engine.with_stop_texts
         stream.close()
         if not steps:
-            llm.abort(max(llm.engine.jobs, key=int))  # a stream that nobody began has no end either
-        assert idle(llm) and not llm.engine.watched
+            llm.abort(max(llm.engine.requests, key=int))  # a stream that nobody began has no end either
+        assert idle(llm) and not llm.engine.with_stop_texts
     assert [o.outputs[0].token_ids for o in llm.stream(prompt, wish)] == whole
 
 

@@ -14,20 +14,22 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tinyllm.llm import LLM
+from tinyllm.engine.core import EngineCore, Request
 from tinyllm.engine.params import SamplingParams
 from tinyllm.engine.scheduler import Scheduler
-from tinyllm.engine.core import EngineCore, Request
-from tinyllm.engine.speculative import SpeculativeConfig, Speculator
-from tinyllm.engine.speculative_runner import SpeculativeRunner
-from tinyllm.model.attention import AttentionInputs
+from tinyllm.engine.proposers import AdaptiveProposer, SpeculativeConfig
+from tinyllm.engine.model_runner import ModelRunner
+from tinyllm.llm import LLM
 from tinyllm.model.backends import PagedAttention
-from tinyllm.model.tokenizer import load_tokenizer
+from tinyllm.model.batch_inputs import AttentionInputs
+from tinyllm.model.config_reader import resolve
+from tinyllm.model.hf_tokenizer import load_tokenizer
 from tinyllm.model.transformer import ModelConfig, Transformer
-from tinyllm.model.weights import load_model, resolve, save_model
+from tinyllm.model.weights import load_model, save_model
 from tinyllm.parallel.executors import EngineDeadError
-from tinyllm.parallel.pipeline import Line, PipelineRunner, deal_layers
-from tinyllm.parallel.tensor import run_ranks, shard, share_config, step_traffic
+from tinyllm.parallel.pipeline import deal_layers
+from tinyllm.measure.scaling import run_ranks, step_traffic
+from tinyllm.parallel.tensor import sample_apart, shard, share_config
 
 # a pool that is too small for all, a budget that cuts prompts, prompts that share a beginning
 TIGHT = {"max_num_seqs": 6, "max_model_len": 128, "num_gpu_blocks_override": 24, "max_num_batched_tokens": 20,
@@ -93,9 +95,9 @@ def ends_when_killed(llm, pid, reason):
 def check(llm, alone):
     """The tokens of one process, with preemption and a prefix cache on the way, and every block back."""
     assert answers(llm) == alone
-    assert llm.core.scheduler.num_preemptions > 0 and llm.core.scheduler.home.cache.hits > 0
-    pool = llm.core.scheduler.home.pool
-    assert len(pool.idle) == pool.num_blocks
+    assert llm.core.scheduler.num_preemptions > 0 and llm.core.scheduler.kv_cache_manager.prefix_cache.hits > 0
+    pool = llm.core.scheduler.kv_cache_manager.block_pool
+    assert pool.num_free_blocks == pool.num_blocks
 
 
 # A launch takes seconds, what is checked with it hardly any: so each launch has several checks.
@@ -113,7 +115,7 @@ def test_ranks_guess_ahead_and_one_that_dies_ends_every_request_with_the_reason(
     draft = {"model": "fable-draft", "num_speculative_tokens": 3}
     llm, workers, ended = spread(tensor_parallel_size=2, speculative_config=draft)
     check(llm, alone)
-    assert llm.core.scheduler.speculator.gauge.accepted.sum() > 0
+    assert llm.core.scheduler.speculator.stats.accepted.sum() > 0
     ends_when_killed(llm, workers[1].pid, "rank 1 of 2 was ended by signal 9")
     assert ended()
 
@@ -134,13 +136,13 @@ def threads(size, params, config=None):
 
     def work(group):
         model = load_model("fable", "auto", "cpu", PagedAttention(), lambda empty: shard(empty, group))
-        sizes, line, plans = (200, 4, 6, 128), Line([0], 0, 0), []
-        speculator = config and Speculator(SpeculativeConfig.from_dict(config))
+        sizes, plans = (200, 4, 6, 128), []
+        speculator = config and AdaptiveProposer(SpeculativeConfig.from_dict(config))
         if config is None:
-            runner = PipelineRunner(model, line, *sizes)
+            runner = ModelRunner(model, *sizes, kernels="torch", sample_share=sample_apart)
         else:
             draft = load_model(config["model"], "auto", "cpu", PagedAttention()) if "model" in config else None
-            runner = SpeculativeRunner(model, *sizes, speculator.k, draft)
+            runner = ModelRunner(model, *sizes, kernels="torch", num_guesses=speculator.k, draft=draft)
         submit = runner.submit
         runner.submit = lambda plan: (plans.append(plan), submit(plan))
         core = EngineCore(Scheduler(200, 4, max_num_seqs=6, max_num_batched_tokens=20, max_model_len=128,

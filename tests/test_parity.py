@@ -17,10 +17,11 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from tinyllm.model.attention import AttentionInputs, RaggedAttention
-from tinyllm.model.rope import RopeConfig, Rotary
+from tinyllm.model.batch_inputs import AttentionInputs, RaggedAttention
+from tinyllm.model.config_reader import BUNDLED
+from tinyllm.model.rope_scaling import RopeConfig, get_rope
 from tinyllm.model.transformer import ModelConfig, Transformer
-from tinyllm.model.weights import BUNDLED, load_model, save_model
+from tinyllm.model.weights import load_model, save_model
 
 LENGTHS = [1, 17, 5, 64]
 SHAPE = dict(vocab_size=199, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
@@ -125,7 +126,7 @@ def test_yarn_angles_equal_those_of_transformers(numbers):
     cos, sin = reference.model.rotary_emb(torch.zeros(1), positions[None])
     theta = spelled.pop("rope_theta")
     config = RopeConfig(theta, spelled.pop("rope_type"), **spelled)
-    for mine, full in zip(Rotary(config, 64)(positions), (cos, sin), strict=True):
+    for mine, full in zip(get_rope(config, 64)(positions), (cos, sin), strict=True):
         torch.testing.assert_close(mine, full[0, :, :32], atol=1e-5, rtol=0)
 
 

@@ -209,6 +209,17 @@ def test_text_of_every_kind_is_printed(text):
     assert "Only on screen." not in whole
 
 
+def test_code_of_88_columns_is_printed_on_one_line(tmp_path):
+    lines = [line.ljust(88, "#") for line in ("total = " + "one + " * 12, "        return (one" + ", two" * 13)]
+    code = "\n".join(lines)
+    text = f"\n```python\n{code}\n```\n\n::: {{.cell-output}}\n```\n{code}\n```\n:::\n"
+    build(tmp_path, code=HEAD.format(title="Code") + text)
+    printed = "\n".join(page.extract_text() for page in pypdf.PdfReader(tmp_path / "out.pdf").pages).splitlines()
+    for line in lines:
+        assert len(line) == 88
+        assert [unwrapped(p) for p in printed].count(unwrapped(line)) == 2  # as code and as output
+
+
 def test_characters_without_a_glyph_are_printed_as_their_code_point(text):
     assert "1F642" in text and "65E5" in text and "672C" in text
 
@@ -312,9 +323,14 @@ def whole(request, root, tmp_path_factory) -> Whole:
     return Whole(chapters, file, pypdf.PdfReader(file), pages)
 
 
+def first_page_of(reader: pypdf.PdfReader, title: str) -> int:
+    """The page, counted from 0, on which the outline's entry `title` begins."""
+    return next(reader.get_destination_page_number(entry) for entry in flat(reader.outline) if entry.title == title)
+
+
 def test_the_book_has_every_part_chapter_and_level_two_section_in_its_contents(whole):
     outline = [entry.title for entry in flat(whole.reader.outline)]
-    contents = " ".join(whole.pages[1:10])
+    contents = " ".join(whole.pages[1 : first_page_of(whole.reader, "Figures") + 1])
     for chapter in whole.chapters:
         title = f"{chapter.number} {chapter.title}".strip()
         assert title in outline and title in contents
@@ -322,6 +338,31 @@ def test_the_book_has_every_part_chapter_and_level_two_section_in_its_contents(w
         headings = [block["c"] for block in chapter.blocks if block["t"] == "Header"]
         for section in (text_of(inlines) for level, _, inlines in headings if level == 2):
             assert any(section in entry for entry in outline)
+
+
+def test_the_sentence_that_the_front_page_plays_is_printed_with_its_probabilities(whole):
+    page = next(" ".join(page.split()) for page in whole.pages if "Written by the model of this book" in page)
+    assert re.search(r"Once upon a time.*\d+%.*\d+%", page)
+
+
+def set_words(page) -> list[tuple[str, str, float]]:
+    """What is set on a page: words, font and size."""
+    found = []
+    page.extract_text(visitor_text=lambda text, _, __, font, size: found.append((text.strip(), font, size)))
+    return [(text, font["/BaseFont"], size) for text, font, size in found if text]
+
+
+def test_chapters_1_to_10_open_with_the_model_and_their_part_of_it_lit(whole):
+    lit = []
+    for chapter in whole.chapters:
+        if not re.match(r"0\d_|10_", chapter.name):
+            continue
+        page = whole.reader.pages[first_page_of(whole.reader, f"{chapter.number} {chapter.title}")]
+        small = [(text, font) for text, font, size in set_words(page) if size == 7.5]
+        assert {"loop", "tokens", "model", "8 blocks", "output head", "sampling"} <= {text for text, _ in small}
+        lit += [text for text, font in small if "Bold" in font]
+    parts = "loop tokens embedding attention heads positions MLP 8_blocks model sampling"
+    assert lit == [part.replace("_", " ") for part in parts.split()]
 
 
 def test_the_book_prints_the_caption_of_every_figure_and_table(whole):

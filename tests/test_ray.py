@@ -84,9 +84,9 @@ def test_ranks_and_replicas_on_a_cluster(cluster):
 
     # what fits on no node is refused at once
     with pytest.raises(RuntimeError, match="a stage of 3 ranks needs 3 CPUs on one machine"):
-        from tinyllm.parallel.ray_cluster import reserve
+        from tinyllm.parallel.ray_cluster import reserve_bundles
 
-        reserve(cluster, {"CPU": 1}, 3, 1.0)
+        reserve_bundles(cluster, {"CPU": 1}, 3, 1.0)
 
     # two ranks that cut the layers between them, on one node; then one of them dies
     llm = LLM("fable", tensor_parallel_size=2, distributed_executor_backend="ray", **TIGHT)
@@ -106,20 +106,20 @@ def test_ranks_and_replicas_on_a_cluster(cluster):
 
     # two replicas on two nodes; then one of them dies, and its requests go on at the other
     llm = LLM("fable", data_parallel_size=2, distributed_executor_backend="ray", **TIGHT)
-    wires = dict(llm.core.wires)
-    assert len(set(cluster.get([w.actor.__ray_call__.remote(node_of) for w in wires.values()]))) == 2
+    transports = dict(llm.core.transports)
+    assert len(set(cluster.get([w.actor.__ray_call__.remote(node_of) for w in transports.values()]))) == 2
     assert answers(llm) == alone
-    pids = {i: cluster.get(w.actor.__ray_call__.remote(pid_of)) for i, w in wires.items()}
-    jobs = [llm.engine.make_job(*one) for one in zip(PROMPTS, PARAMS, strict=True)]
-    llm.engine.start(jobs)
-    while not all(job.num_tokens for job in jobs[:2]):
+    pids = {i: cluster.get(w.actor.__ray_call__.remote(pid_of)) for i, w in transports.items()}
+    parents = [llm.engine.process_inputs(*one) for one in zip(PROMPTS, PARAMS, strict=True)]
+    llm.engine.add_requests(parents)
+    while not all(parent.num_tokens for parent in parents[:2]):
         llm.engine.step()
     os.kill(pids[0], signal.SIGKILL)
-    while not all(job.finished for job in jobs):
+    while not all(parent.finished for parent in parents):
         llm.engine.step()
-    assert [[r.output_token_ids for r in job.requests] for job in jobs] == alone
-    assert list(llm.core.wires) == [1]
-    llm.engine.stop(jobs)
+    assert [[r.output_token_ids for r in parent.requests] for parent in parents] == alone
+    assert list(llm.core.transports) == [1]
+    llm.engine.abort_requests(parents)
     del llm
     assert settled(cluster)
     assert not any(Path(f"/proc/{pid}").exists() and "ray::Replica" in Path(f"/proc/{pid}/cmdline").read_text()

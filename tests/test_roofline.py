@@ -1,17 +1,18 @@
-"""What roofline.py counts, against models that exist and kernels that run."""
+"""What roofline.py counts, against models that exist, and the kernels of ceilings.py."""
 import os
 import subprocess
 import sys
 
 import pytest
-from tinyllm.engine.roofline import (SPECS, Work, attention, decode, dtype_name, hardware, matmul, prefill, seconds,
-                                     step, total)
+from tinyllm.measure.ceilings import SPECS, hardware
+from tinyllm.measure.roofline import (Work, attention, decode_work, dtype_name, matmul, prefill_work, seconds,
+                                      step_work, total)
 
 torch = pytest.importorskip("torch")
 
 KERNELS = """
 import torch
-from tinyllm.engine.roofline import triton_kernels
+from tinyllm.measure.ceilings import triton_kernels
 read, chain = triton_kernels()
 x, out = torch.arange(4 * 64, dtype=torch.int32), torch.zeros(3 * 64, dtype=torch.int32)
 read[(3,)](x, out, 4, 5, BLOCK=64)
@@ -29,7 +30,7 @@ COMPILED = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from tinyllm.engine.roofline import triton_kernels
+from tinyllm.measure.ceilings import triton_kernels
 read, chain = triton_kernels()
 kinds = [(read, {"x": "*i32", "out": "*i32", "blocks": "i32", "rounds": "i32"}, {"BLOCK": 2048}),
          (chain, {"x": "*fp32", "y": "*fp32", "n": "i32"}, {"STEPS": 4, "BLOCK": 1024})]
@@ -47,17 +48,17 @@ def test_a_step_reads_every_weight_of_a_real_model_once_but_for_its_norms():
     matrices = sum(p.numel() for p in model.parameters() if p.dim() == 2)
     c = model.config
     kv = 2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim
-    work = total(decode(c, 3, 100, dtype="float32"))
+    work = total(decode_work(c, 3, 100, dtype="float32"))
     assert work.bytes == 4 * (matrices + 3 * c.hidden_size + 3 * 100 * kv)
-    assert total(step(c, [(8, 8)], sampled=0)).bytes < total(step(c, [(8, 8)])).bytes
+    assert total(step_work(c, [(8, 8)], sampled=0)).bytes < total(step_work(c, [(8, 8)])).bytes
 
 
 def test_a_prompt_in_chunks_does_the_same_operations_and_reads_weights_again():
     from tinyllm.model.transformer import ModelConfig
 
     c = ModelConfig(1000, 64, 128, 2, 4, 2, 16, 512)
-    whole = total(step(c, [(100, 100)], sampled=1))
-    chunks = total(step(c, [(60, 60)], sampled=0)) + total(prefill(c, 40, past=60))
+    whole = total(step_work(c, [(100, 100)], sampled=1))
+    chunks = total(step_work(c, [(60, 60)], sampled=0)) + total(prefill_work(c, 40, past=60))
     assert chunks.flops == whole.flops
     assert chunks.bytes > whole.bytes and chunks.written == whole.written
 
@@ -66,10 +67,10 @@ def test_requests_share_weights_and_not_caches():
     from tinyllm.model.transformer import ModelConfig
 
     c = ModelConfig(1000, 64, 128, 2, 4, 2, 16, 512)
-    one, many = decode(c, 1, 100), decode(c, 10, 100)
+    one, many = decode_work(c, 1, 100), decode_work(c, 10, 100)
     assert many["gate and up"].read == one["gate and up"].read
     assert many["attention"].bytes == 10 * one["attention"].bytes
-    assert decode(c, 1, 100, kv_dtype="float8")["attention"].bytes * 2 == one["attention"].bytes
+    assert decode_work(c, 1, 100, kv_dtype="float8")["attention"].bytes * 2 == one["attention"].bytes
 
 
 def test_the_longer_clock_counts_and_parts_follow_each_other():
@@ -93,7 +94,8 @@ def test_what_is_not_known_is_refused_with_what_is():
 
 def test_the_arithmetic_needs_no_torch():
     code = ("import sys; sys.modules['torch'] = None\n"
-            "from tinyllm.engine.roofline import matmul; print(matmul(1, 2, 3).flops)")
+            "from tinyllm.measure import ceilings; from tinyllm.measure.roofline import matmul; "
+            "print(matmul(1, 2, 3).flops)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "12", done.stderr
 

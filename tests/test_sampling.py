@@ -9,24 +9,11 @@ torch = pytest.importorskip("torch")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinyllm.engine.params import SamplingParams
-from tinyllm.engine.sampling import (
-    Purpose,
-    EditTable,
-    SamplingInputs,
-    apply_min_p,
-    apply_top_k_top_p,
-    bans_of,
-    edit_logits,
-    edits_of,
-    filter_logits,
-    gather_logprobs,
-    gumbel_noise,
-    philox,
-    random_words,
-    sample,
-    uniform,
-)
+from tinyllm.engine.params import NO_TOKEN, ROLES, SamplingParams
+from tinyllm.engine.logits_edits import EditTable, edit_logits, make_bans, make_edits
+from tinyllm.engine.noise import Purpose, gumbel_noise, philox, random_words, uniform
+from tinyllm.engine.sampling import (SamplingInputs, apply_min_p, apply_top_k_top_p,
+                                     filter_logits, gather_logprobs, sample)
 
 words32 = st.integers(0, 2**32 - 1)
 
@@ -363,15 +350,15 @@ def test_filters_leave_greedy_rows_as_they_are():
     wishes = SamplingParams(temperature=0, top_k=1, top_p=0.1, min_p=0.9)
     filtered = filter_logits(logits, inputs_for([wishes, replace(wishes, temperature=1.0)], 30))
     assert torch.equal(filtered[0], logits[0]) and filtered[1].isfinite().sum() == 1
-    assert inputs_for([wishes], 30).all_greedy and not inputs_for([wishes], 30).any_top_k_or_p
+    assert inputs_for([wishes], 30).all_greedy and not inputs_for([wishes], 30).filters
 
 
 def test_host_flags_change_the_cost_and_never_a_token():
     logits, params, seeds, indices = mixed_batch(16)
     params = [SamplingParams(temperature=p.temperature) for p in params]
     lean = SamplingInputs.from_params(params, seeds, indices, 999)
-    assert not lean.any_min_p and not lean.any_top_k_or_p
-    assert torch.equal(sample(logits, lean), sample(logits, replace(lean, any_min_p=True, any_top_k_or_p=True)))
+    assert not lean.filters
+    assert torch.equal(sample(logits, lean), sample(logits, replace(lean, filters=frozenset(ROLES["filters"]))))
 
 
 @pytest.mark.parametrize("cuts", [[500], [1, 2, 3], [333, 334, 900]])
@@ -406,7 +393,7 @@ TEXTS = [[5, 3, 9, 9], [1, 2, 3, 4, 5, 6], [7], [9, 8, 9, 8, 8, 9]]
 
 def edited(logits, params, texts, done, bans=()):
     """What the edits make of the logits; done: how many tokens of each text are output."""
-    return edit_logits(logits, edits_of(params, done, logits.shape[1], "cpu", texts, bans))
+    return edit_logits(logits, make_edits(params, done, logits.shape[1], "cpu", texts, bans))
 
 
 def transformed(processor, logits, texts):
@@ -435,7 +422,7 @@ def test_biases_and_bans_are_those_of_transformers():
     from transformers import NoBadWordsLogitsProcessor, SequenceBiasLogitsProcessor
 
     logits, words = some_logits(4, 12), [[3], [9, 4], [8, 9, 8]]
-    bans = [bans_of(SamplingParams(), (), words)] * 4
+    bans = [make_bans(SamplingParams(), (), words)] * 4
     found = edited(logits, [SamplingParams()] * 4, TEXTS, [len(t) for t in TEXTS], bans)
     assert torch.equal(found, transformed(NoBadWordsLogitsProcessor(words), logits, TEXTS))
     assert found.isinf().sum() == 4 + 3  # 3 in each line, 4 after two of the texts, 8 after the last
@@ -445,7 +432,7 @@ def test_biases_and_bans_are_those_of_transformers():
 
 
 def test_bad_words_do_not_match_the_prompt():
-    ban = [bans_of(SamplingParams(), (), [[9, 4]])]
+    ban = [make_bans(SamplingParams(), (), [[9, 4]])]
     for done, banned in ((0, False), (1, True)):
         found = edited(torch.zeros(1, 12), [SamplingParams()], [[5, 9]], [done], ban)
         assert found[0, 4].isinf() == banned
@@ -457,7 +444,7 @@ def test_no_end_before_min_tokens():
     params, logits = SamplingParams(min_tokens=3), some_logits(1, 12)
     for done in range(6):
         text = [[5, 6, *range(done)]]
-        found = edited(logits, [params], text, [done], [bans_of(params, (0, 4))])
+        found = edited(logits, [params], text, [done], [make_bans(params, (0, 4))])
         wanted = transformed(MinNewTokensLengthLogitsProcessor(2, 3, [0, 4], device="cpu"), logits, text)
         assert torch.equal(found, wanted)
 
@@ -475,7 +462,7 @@ def test_edits_touch_the_rows_that_ask_and_no_other():
     found = edited(logits, params, [[1, 2], [3, 4], [5, 6]], [1, 1, 1])
     assert torch.equal(logits, before) and torch.equal(found[[0, 2]], logits[[0, 2]])
     assert not torch.equal(found[1], logits[1])
-    assert edits_of([SamplingParams(temperature=0.5)], [0], 12, "cpu", [[1]], ()) is None
+    assert make_edits([SamplingParams(temperature=0.5)], [0], 12, "cpu", [[1]], ()) is None
 
 
 def test_a_table_forgets_who_was_in_the_row_before():
@@ -509,3 +496,31 @@ def test_logprobs_are_the_models_own_with_rank_and_the_likeliest():
         order = wanted.argsort(descending=True)
         assert ids[:, 1:].tolist() == order[:, : ids.shape[1] - 1].tolist()
         assert ranks.tolist() == [order[i].tolist().index(t) + 1 for i, t in enumerate(token_ids.tolist())]
+
+
+def test_a_row_without_any_token_left_says_so_and_no_other_row_notices():
+    """The reference, the CPU's step, and the drawing that all runners share; greedy or not, filtered or not."""
+    pytest.importorskip("numba")
+    from tinyllm.engine.sampler import sample_on_cpu, sample_what_is_left
+
+    filters = ({}, {"top_k": 5}, {"top_p": 0.5}, {"min_p": 0.1})
+    wishes = [SamplingParams(temperature=t, **f) for t in (0, 0.7) for f in filters]
+    hopeless = [replace(p, allowed_token_ids=(3,)) for p in wishes]
+    logits = torch.randn(2 * len(wishes), 30, generator=torch.Generator().manual_seed(0))
+    params = [p for pair in zip(wishes, hopeless, strict=True) for p in pair]
+    bans = [((3, 2**31),) if p.allowed_token_ids else () for p in params]
+    count = len(params)
+    inputs = SamplingInputs.from_params(params, range(count), [0] * count, 30, texts=[[1, 2]] * count, bans=bans)
+    alone = SamplingInputs.from_params(wishes, range(0, count, 2), [0] * len(wishes), 30)
+    left = [lambda *two, draw=draw: sample_what_is_left(draw, *two) for draw in (sample_on_cpu, sample)]
+    for draw in (sample, *left):
+        found = draw(logits, inputs)
+        assert found[1::2].tolist() == [NO_TOKEN] * len(wishes)
+        assert torch.equal(found[::2], sample(logits[::2], alone))
+
+
+def test_bans_outside_the_models_vocabulary_are_none():
+    early = make_bans(SamplingParams(min_tokens=3), [0, 30, 99], [[7], [7, 30], [31, 7], [99]], vocab_size=30)
+    assert early == ((0, 3), (7, 2**31))
+    inputs = SamplingInputs.from_params([SamplingParams(min_tokens=3)], [0], [0], 30, texts=[[1]], bans=[early])
+    assert edit_logits(torch.zeros(1, 30), inputs.edits)[0].isinf().nonzero().flatten().tolist() == [0, 7]

@@ -84,6 +84,55 @@ def test_a_stream_adds_up_to_the_whole_and_says_what_it_has_cost(client, llm):
     assert [c.choices[0].finish_reason for c in chunks[-2:-1]] == [want.finish_reason]
 
 
+STORY = "Once upon a time"
+STOPS = [
+    ["so happy"], ["a"], ["h", "so happy"], [" never", "king", "happy"], ["e", "he"], [".", "\n"], ["%%%%"],
+]  # fmt: skip
+
+
+def in_stream(client, **wishes):
+    """The text of a streamed answer, why it ended, what stopped it, and how many tokens it has cost."""
+    text, end, cost = "", None, None
+    with client.completions.create(**wishes, stream=True, stream_options={"include_usage": True}) as chunks:
+        for chunk in chunks:
+            cost = chunk.usage or cost
+            for choice in chunk.choices:
+                text, end = text + choice.text, choice
+    return text, end.finish_reason, end.stop_reason, cost.completion_tokens
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_stop_text_cuts_the_text_at_its_first_place_whole_and_streamed(client, llm, server, keep):
+    plain = said(llm, STORY, max_tokens=40, temperature=0)[0].text
+    ends = [plain[-9:], plain[10:60], plain[-1]]  # of many tokens, of twelve words, at the last token
+    for stops in [*STOPS, *([stop] for stop in ends)]:
+        places = [(plain.find(stop), len(stop), stop) for stop in stops if stop in plain]
+        place, length, stop = min(places, default=(len(plain), 0, None))
+        want = plain[: place + length * keep], "stop" if stop else "length", stop
+        wishes = {"model": "fable", "prompt": STORY, "max_tokens": 40, "temperature": 0, "stop": stops,
+                  "extra_body": {"include_stop_str_in_output": keep}}  # fmt: skip
+        whole = client.completions.create(**wishes)
+        choice = whole.choices[0]
+        assert (choice.text, choice.finish_reason, choice.stop_reason) == want, stops
+        assert in_stream(client, **wishes) == (*want, whole.usage.completion_tokens), stops
+        offline = said(llm, STORY, max_tokens=40, temperature=0, stop=stops, include_stop_str_in_output=keep)[0]
+        assert (offline.text, offline.finish_reason, offline.stop_reason) == want
+        assert whole.usage.completion_tokens == len(offline.token_ids)
+    assert server.idle(), "an answer that a stop text has ended still has its blocks"
+
+
+def test_of_several_answers_each_ends_at_its_own_stop_text_and_tokens_keep_their_places(client, llm):
+    wishes = {"prompt": STORY, "max_tokens": 24, "seed": 4, "n": 3, "stop": [" the", "king"], "logprobs": 20}
+    got = client.completions.create(model="fable", **wishes).choices
+    want = said(llm, **wishes)
+    assert [choice.text for choice in sorted(got, key=lambda c: c.index)] == [one.text for one in want]
+    for choice in got:
+        places = zip(choice.logprobs.tokens, choice.logprobs.text_offset, strict=True)
+        places = [(token, place) for token, place in places if place + len(token) <= len(choice.text)]
+        assert places and all(choice.text[place:].startswith(token) for token, place in places)
+        assert all(len(top) >= 20 for top in choice.logprobs.top_logprobs)
+
+
 PARAMETERS = [{"temperature": 0.7, "top_p": 0.8, "seed": 1}, {"presence_penalty": 1.5, "temperature": 0},
               {"frequency_penalty": 1.5, "temperature": 0}, {"logit_bias": {"7": 100}, "temperature": 0},
               {"extra_body": {"top_k": 3, "seed": 2}}, {"extra_body": {"min_p": 0.3, "seed": 2}},
@@ -148,7 +197,8 @@ REFUSED = [
     ({"n": 1000}, 400, "n:"),
     ({"model": "gpt"}, 404, "not served"),
     ({"prompt": [99999]}, 400, "vocabulary"),
-    ({"echo": True}, 400, "echo"),
+    ({"max_tokens": 0}, 400, "echo"),
+    ({"suffix": "end"}, 400, "suffix"),
     ({"best_of": 3}, 400, "best_of"),
     ({"logprobs": 50}, 400, "max_logprobs"),
     ({"stop": ["x"] * 40}, 400, "stop"),
@@ -168,7 +218,8 @@ def test_what_is_wrong_is_refused_by_name_and_not_repeated(server, change, statu
     error = got.json()["error"]
     assert words in error["message"] and set(error) == {"message", "type", "param", "code"}
     assert "yyyy" not in got.text and "xxxx" not in got.text
-    assert server.http.post("/v1/completions", content=b"{not json").status_code == 400
+    torn = server.http.post("/v1/completions", content=b"{not json", headers={"Content-Type": "application/json"})
+    assert torn.status_code == 400
 
 
 TOOL = [{"type": "function", "function": {"name": "now"}}]
@@ -263,6 +314,8 @@ def test_when_the_engine_dies_everyone_is_told_and_the_server_ends():
         rest = [line for line in lines if line]
     assert "engine" in json.loads(rest[-1].removeprefix("data: "))["error"]["message"]
     assert server.process.wait(30) == 1
+    server.reader.join(30)
+    assert "the engine's process was ended by signal 9: restart the server" in server.said[-1]  # for its operator, too
 
 
 def test_a_model_can_be_looked_up_by_its_name(client):
@@ -279,7 +332,8 @@ def test_an_address_that_is_taken_is_refused_before_the_model_is_loaded(server, 
                            (["--port", 99_999], "port 99999"), (["--host", "no-such-host.invalid"], "choose another")):
         assert main(["serve", *map(str, options)]) == 2
         said = capsys.readouterr()
-        assert said.out == "" and words in said.err and said.err.count("\n") == 1
+        warned = said.err.count("warning")  # of an address that others can reach
+        assert said.out == "" and words in said.err and said.err.count("\n") == 1 + warned
 
 
 def test_an_engine_that_cannot_be_says_why_in_one_line(capsys):
@@ -347,6 +401,10 @@ def test_a_talk_on_a_terminal_can_be_edited_stopped_and_ended(server):
         talk.until(line)
         said = talk.until("> ")
     assert "what was said so far is forgotten" in said
+    for line, answer in (("", ""), ("/sing", "/sing is no command"), ("/help", "/system TEXT")):
+        talk.type(line + "\r")
+        talk.until(line or "\r\n")
+        assert answer in talk.until("> ")
     talk.type("\x04")
     text, code = talk.rest()
     assert code == 0 and text.endswith("\r\n") and "Traceback" not in text
@@ -363,15 +421,15 @@ def test_a_talk_with_a_server_that_goes_away_ends_with_a_sentence(server, capsys
 
 
 def test_a_load_is_played_and_summed_up(server):
-    from tinyllm.serve.load import Traffic, describe, draw, sweep
+    from tinyllm.measure.load import RequestTraffic, describe_load, draw_load, sweep_rates
 
-    traffic = Traffic(6, (10, 20), (4, 8), shared_len=5)
-    runs = sweep(server.url + "/v1", traffic, [20.0, 50.0], "fable", 4096, promise={"ttft_ms": 60_000})
+    traffic = RequestTraffic(6, (10, 20), (4, 8), shared_len=5)
+    runs = sweep_rates(server.url + "/v1", traffic, [20.0, 50.0], "fable", 4096, promise={"ttft_ms": 60_000})
     for run in runs:
         found = run["result"]
         assert found["failed"] == 0 and found["goodput"] == found["requests_per_second"] > 0
         assert found["ttft_ms"]["p50"] <= found["e2el_ms"]["p50"]
     report = {"model": "fable", "runs": runs}
-    assert "20/s" in describe(report) and draw(report).axes
-    wrong = sweep(server.url + "/v1", traffic, [50.0], "another", 4096)[0]["result"]
+    assert "20/s" in describe_load(report) and draw_load(report).axes
+    wrong = sweep_rates(server.url + "/v1", traffic, [50.0], "another", 4096)[0]["result"]
     assert wrong["failed"] == 6 and "not served" in wrong["errors"][0]

@@ -8,18 +8,21 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tinyllm.engine.core import EngineCore, Request
+from tinyllm.engine.generate import generate
 from tinyllm.engine.params import SamplingParams
-from tinyllm.engine.sampling import Purpose, gumbel_noise
+from tinyllm.engine.noise import Purpose, gumbel_noise
 from tinyllm.engine.scheduler import Scheduler
-from tinyllm.engine.speculative import Speculator, SpeculativeConfig, best_k, lookup, verify_drawn
-from tinyllm.engine.speculative_runner import SpeculativeRunner
+from tinyllm.engine.proposers import AdaptiveProposer, SpeculativeConfig
+from tinyllm.engine.speculative import best_k, lookup, verify_drawn
+from tinyllm.engine.draft import DraftProposer
+from tinyllm.engine.model_runner import ModelRunner
 from tinyllm.llm import LLM
 from tinyllm.model.backends import PagedAttention
 from tinyllm.model.transformer import ModelConfig, Transformer
 
 NGRAM = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_min": 1}
 DRAFT = {"model": "fable-draft", "num_speculative_tokens": 3}
-TIGHT = {"max_num_seqs": 6, "max_model_len": 128, "num_gpu_blocks_override": 24, "max_num_batched_tokens": 24,
+TIGHT = {"max_num_seqs": 6, "max_model_len": 128, "num_gpu_blocks_override": 20, "max_num_batched_tokens": 24,
          "block_size": 4}  # fmt: skip
 SHARED = "Once upon a time there was a king who had three daughters"
 PROMPTS = [SHARED, SHARED + " and a horse", "The wolf said the wolf said the wolf", SHARED + " and a garden"]
@@ -69,8 +72,8 @@ def test_greedy_and_seeded_requests_get_the_very_tokens_of_no_speculation(plain,
             if b.logprobs:
                 assert a.cumulative_logprob == pytest.approx(b.cumulative_logprob, abs=1e-3)
                 assert [list(line) for line in a.logprobs] == [list(line) for line in b.logprobs]
-    pool, gauge = llm.core.scheduler.home.pool, llm.core.scheduler.speculator.gauge
-    assert len(pool.idle) == pool.num_blocks
+    pool, gauge = llm.core.scheduler.kv_cache_manager.block_pool, llm.core.scheduler.speculator.stats
+    assert pool.num_free_blocks == pool.num_blocks
     assert gauge.accepted.sum() > 0 and (gauge.accepted <= gauge.proposed).all()
     if place == "tight":
         assert llm.core.scheduler.num_preemptions > 0
@@ -81,10 +84,10 @@ def test_a_draft_with_the_targets_noise_is_right_more_often_and_changes_no_token
         llm = LLM("fable", speculative_config=DRAFT, max_num_seqs=8, max_model_len=128)
         params = [SamplingParams(temperature=1.0, seed=seed, max_tokens=40, ignore_eos=True) for seed in range(8)]
         tokens = [o.outputs[0].token_ids for o in llm.generate(["Once upon a time"] * 8, params, use_tqdm=False)]
-        return tokens, llm.core.scheduler.speculator.gauge.acceptance_rate
+        return tokens, llm.core.scheduler.speculator.stats.acceptance_rate
 
     tokens, rate = seeded()
-    monkeypatch.setattr(SpeculativeRunner, "guess", lambda self, logits, *rest: logits.argmax(-1))
+    monkeypatch.setattr(DraftProposer, "guess", lambda self, logits, *rest: logits.argmax(-1))
     same, likeliest = seeded()
     assert same == tokens and rate > 1.2 * likeliest
 
@@ -98,6 +101,54 @@ def test_a_first_unseeded_request_may_join_a_greedy_one_with_guesses():
     joined = llm.generate("There was a king", unseeded, use_tqdm=False)
     assert len(joined[0].outputs[0].token_ids) == 10
     assert len([*greedy][-1].outputs[0].token_ids) == 60
+
+
+def test_k_guesses_cost_k_passes_of_the_draft():
+    llm = LLM("fable", speculative_config=DRAFT, max_num_seqs=8, max_model_len=128, max_num_batched_tokens=16)
+    runner, passes = llm.core.executor, []
+    submit, draft = runner.submit, runner.proposer.draft
+    forward, per_step = draft.forward, []
+
+    def counted(plan):
+        passes.clear()
+        submit(plan)
+        per_step.append((bool(plan.samples.any()), len(passes)))
+
+    runner.submit, draft.forward = counted, lambda *rest: (passes.append(1), forward(*rest))[1]
+    for prompts in (PROMPTS, [SHARED * 3]):
+        llm.generate(prompts, SamplingParams(temperature=0, max_tokens=12), use_tqdm=False)
+    assert set(per_step) == {(True, 3), (False, 1)}  # a piece of a prompt needs one, so that the cache has it
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_a_draft_that_has_rested_catches_up(depth):
+    """With guesses on and off in turn, each guess is what the draft says after the whole text, and no token changes."""
+    target, draft, turns, guessed = tiny(20, 0), tiny(20, 1), itertools.count(), []
+    speculator = AdaptiveProposer(SpeculativeConfig(2, model="x", adaptive=False))
+    speculator.wants = lambda *_: next(turns) % 12 > 6  # a prompt's step comes while the draft rests
+    scheduler = Scheduler(40, 4, max_num_seqs=2, max_num_batched_tokens=64, max_model_len=32, speculator=speculator)
+    runner = ModelRunner(target, 40, 4, 2, 32, kernels="torch", num_guesses=2, draft=draft)
+    core, greedy = EngineCore(scheduler, runner, depth), SamplingParams(temperature=0, max_tokens=24)
+    requests = [Request(str(i), [5 + i, 2, 9], greedy) for i in range(2)]
+    submit = runner.submit
+
+    def watched(plan):
+        if plan.drafts is not None:
+            for row, drafts in zip(plan.rows.tolist(), plan.drafts, strict=True):
+                request = next(r for r in requests if r.row == row)
+                text = request.prompt_token_ids + request.output_token_ids
+                own = list(generate(draft, text, SamplingParams(temperature=0, max_tokens=2)))
+                guessed.append(([int(t) for t in drafts if t >= 0], own))
+        submit(plan)
+
+    runner.submit = watched
+    for request in requests:
+        core.add(request)
+    while any(r.finish_reason is None for r in requests):
+        core.step()
+    for request in requests:
+        assert request.output_token_ids == list(generate(target, request.prompt_token_ids, greedy))
+    assert len(guessed) >= 4 and all(own[: len(drafts)] == drafts for drafts, own in guessed)
 
 
 def tiny(vocab, seed, layers=1):
@@ -114,21 +165,21 @@ def tiny(vocab, seed, layers=1):
 def draw(target, draft, n, params, k):
     """The first three tokens of n unseeded requests with the prompt [1, 2]."""
     scheduler = Scheduler(600, 8, max_num_seqs=n, max_num_batched_tokens=4096, max_model_len=16,
-                          speculator=Speculator(SpeculativeConfig(k, model="x", adaptive=False)))  # fmt: skip
-    core = EngineCore(scheduler, SpeculativeRunner(target, 600, 8, n, 16, k, draft))
+                          speculator=AdaptiveProposer(SpeculativeConfig(k, model="x", adaptive=False)))  # fmt: skip
+    core = EngineCore(scheduler, ModelRunner(target, 600, 8, n, 16, kernels="torch", num_guesses=k, draft=draft))
     rng = np.random.default_rng(0)
     requests = [Request(str(i), [1, 2], params, int(rng.integers(2**62))) for i in range(n)]
     for request in requests:
         core.add(request)
     while any(r.finish_reason is None for r in requests):
         core.step()
-    return np.array([r.output_token_ids for r in requests]), scheduler.speculator.gauge
+    return np.array([r.output_token_ids for r in requests]), scheduler.speculator.stats
 
 
 def exact(target, params, length=3):
     """The probability of every text of three tokens after [1, 2]."""
     from tinyllm.engine.sampling import SamplingInputs, filter_logits
-    from tinyllm.model.attention import AttentionInputs
+    from tinyllm.model.batch_inputs import AttentionInputs
 
     vocab = target.config.vocab_size
     probs = {}
@@ -171,7 +222,7 @@ def test_unseeded_requests_have_the_targets_distribution(wishes):
 
 def test_a_wrong_rule_is_noticed(monkeypatch):
     """Accept whatever was guessed: the tokens are the draft's, and the statistic says so."""
-    import tinyllm.engine.speculative_runner as module
+    import tinyllm.engine.draft as module
 
     def gullible(p, q, drafts, seed, output_index):
         return (drafts >= 0).sum(1), drafts[:, 0]

@@ -12,16 +12,10 @@ from tinybook import tale
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer
 
-from tinyllm.model.tokenizer import (
-    BPE,
-    EOS_TEXT,
-    Detokenizer,
-    count_pieces,
-    learn_merges,
-    load_tokenizer,
-    merge_pair,
-    save_tokenizer,
-)
+from tinyllm.model.hf_tokenizer import Detokenizer, load_tokenizer
+from tinyllm.model.tokenizer import BPE, EOS_TEXT, merge_pair
+from tinyllm.model.tokenizer_files import load_bpe, save_tokenizer
+from tinyllm.model.tokenizer_training import count_pieces, learn_merges, train_bpe
 
 settings.register_profile("patient", deadline=None)  # a busy machine is no failure
 settings.load_profile("patient")
@@ -41,13 +35,13 @@ LLAMA_CONFIG = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "v
 def bpe():
     """Trained so that merges also join odd characters: else no wrong cut between them would show."""
     odd = "".join(a + b for a in ODD for b in ODD)
-    return BPE.train([tale(), *[odd] * 20], 800)
+    return train_bpe([tale(), *[odd] * 20], 800)
 
 
 @pytest.fixture(scope="module")
 def folder(bpe, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    bpe.save(folder)
+    save_tokenizer(bpe, folder)
     (folder / "config.json").write_text(json.dumps(LLAMA_CONFIG))  # as it lies beside a model
     return folder
 
@@ -104,12 +98,12 @@ def test_the_text_of_a_special_token_can_be_read_as_plain_text(bpe, text):
 
 
 def test_overlapping_special_tokens_are_found_as_the_library_finds_them(tmp_path):
-    bpe = BPE.train(tale(), 300, special_tokens=["<s>", "<s>x", "</s>", " <s>"])
-    bpe.save(tmp_path)
+    bpe = train_bpe(tale(), 300, special_tokens=["<s>", "<s>x", "</s>", " <s>"])
+    save_tokenizer(bpe, tmp_path)
     library = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     for text in ["<s>xx<s>", "a <s>b</s>", "<s", "<s><s>x</s>", " <s>x"]:
         assert library.encode(text).ids == bpe.encode(text), text
-    assert BPE.train(tale(), 260, special_tokens=[]).encode(EOS_TEXT)[0] == ord("<")
+    assert train_bpe(tale(), 260, special_tokens=[]).encode(EOS_TEXT)[0] == ord("<")
 
 
 def test_the_bundled_tokenizers_are_the_same_and_agree_with_the_chapters_code():
@@ -118,7 +112,7 @@ def test_the_bundled_tokenizers_are_the_same_and_agree_with_the_chapters_code():
     models_folder = files("tinyllm") / "models"
     fable, draft = (models_folder / name / "tokenizer.json" for name in ("fable", "fable-draft"))
     assert fable.read_text() == draft.read_text()
-    bpe, tokenizer = BPE.load(fable.parent), load_tokenizer(fable.parent)
+    bpe, tokenizer = load_bpe(fable.parent), load_tokenizer(fable.parent)
     assert bpe.vocab_size == tokenizer.vocab_size == 4096
     assert (tokenizer.eos_token, tokenizer.eos_token_id, tokenizer.bos_token) == (EOS_TEXT, 0, None)
     assert bpe.encode(tale()) == tokenizer.encode(tale())
@@ -154,24 +148,24 @@ def test_merges_are_those_of_counting_afresh_in_every_round(text, num_merges):
 
 def test_training_is_cut_at_documents_and_does_not_depend_on_how_they_arrive():
     documents = tale().split("\n\n")
-    joined = BPE.train(EOS_TEXT.join(documents), 400)
-    assert joined.merges == BPE.train(iter(documents), 400).merges
+    joined = train_bpe(EOS_TEXT.join(documents), 400)
+    assert joined.merges == train_bpe(iter(documents), 400).merges
     assert joined.vocab_size == 400
     assert not any(b"<|" in token or b"|>" in token for token in joined.vocab)
 
 
 def test_training_stops_when_no_pair_occurs_twice():
-    assert BPE.train("abcd", 1000).vocab_size == 257
-    assert BPE.train("abab cd", 1000).merges == [(b"a", b"b")]
+    assert train_bpe("abcd", 1000).vocab_size == 257
+    assert train_bpe("abab cd", 1000).merges == [(b"a", b"b")]
 
 
 def test_a_vocabulary_too_small_for_the_bytes_is_refused():
     with pytest.raises(ValueError, match="vocab_size 256 is below 257"):
-        BPE.train("Once upon a time", 256)
+        train_bpe("Once upon a time", 256)
 
 
 def test_saved_and_loaded_is_the_same(bpe, folder):
-    again = BPE.load(folder)
+    again = load_bpe(folder)
     assert (again.merges, again.vocab, again.special_tokens) == (bpe.merges, bpe.vocab, bpe.special_tokens)
 
 
@@ -305,11 +299,20 @@ def test_special_tokens_are_found_by_name_whether_string_or_object(foreign):
     assert foreign.backend.id_to_token(foreign.eos_token_id) == "</s>"
 
 
-def test_a_long_stream_does_not_decode_everything_again_for_each_token(foreign):
-    detokenizer = Detokenizer(foreign)
-    for token_id in foreign.encode(tale()[:2000]):
-        detokenizer.add(token_id)
-        assert len(detokenizer.ids) <= 12
+@pytest.mark.parametrize("settings", [
+    {"eos_token": "<end>"},
+    {"eos_token": "<s>", "added_tokens_decoder": {"501": {"content": "<end>", "special": True}}},
+    {"eos_token": "<s>", "extra_special_tokens": {"turn": "<end>"}}, {"eos_token": "<s>"}])  # fmt: skip
+def test_a_token_is_special_where_either_file_says_so(tmp_path, settings):
+    made = qwen_style()
+    made.add_tokens([tokenizers.AddedToken("<end>", special=False, normalized=False, rstrip=True)])
+    made.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    ours = load_tokenizer(tmp_path)
+    ids = ours.encode("Once<end>  upon")
+    assert ids == made.encode("Once<end>  upon").ids and ours.decode(ids, skip_special_tokens=False) == "Once<end>upon"
+    hidden = settings != {"eos_token": "<s>"}
+    assert ours.decode(ids) == "".join(stream(ours, ids)) == ("Onceupon" if hidden else "Once<end>upon")
 
 
 @given(data=st.data())
@@ -356,6 +359,32 @@ def test_a_template_file_comes_before_the_configuration_and_default_before_other
     assert load_tokenizer(copy).apply_chat_template(MESSAGES) == "from the file"
 
 
+def test_several_templates_are_found_wherever_they_are_kept_and_chosen_as_by_transformers(folder, tmp_path):
+    plain, tools = "{{ bos_token }}{{ messages[0].content }}", "{{ tools | length }} tools"
+    one, call = [{"role": "user", "content": "Hi"}], {"tools": [{"type": "function"}]}
+    ways = {
+        "list": {"chat_template": [{"name": "default", "template": plain}, {"name": "tool_use", "template": tools}]},
+        "object": {"chat_template": {"default": plain, "tool_use": tools}},
+        "files": {},
+    }
+    for name, config in ways.items():
+        copy = tmp_path / name
+        shutil.copytree(folder, copy)
+        (copy / "tokenizer_config.json").write_text(json.dumps(config | {"bos_token": None}))
+        (copy / "special_tokens_map.json").write_text('{"bos_token": "<|endoftext|>"}')
+        if not config:
+            (copy / "chat_template.jinja").write_text(plain)
+            (copy / "additional_chat_templates").mkdir()
+            (copy / "additional_chat_templates" / "tool_use.jinja").write_text(tools)
+        ours, theirs = load_tokenizer(copy), AutoTokenizer.from_pretrained(copy)
+        for how in ({}, call, {"chat_template": "tool_use", **call}, {"chat_template": "other"}):
+            assert ours.apply_chat_template(one, **how) == theirs.apply_chat_template(one, tokenize=False, **how), name
+        assert ours.apply_chat_template(one) == "<|endoftext|>Hi"
+    (copy / "chat_template.jinja").unlink()
+    with pytest.raises(ValueError, match=r"has chat templates \(tool_use\), but none of them is the default"):
+        load_tokenizer(copy).apply_chat_template(one)
+
+
 def test_without_a_template_the_error_says_where_one_is_looked_for(folder, tmp_path):
     shutil.copy(folder / "tokenizer.json", tmp_path)
     with pytest.raises(ValueError, match=r"no chat template.*tokenizer_config\.json.*plain prompt"):
@@ -380,7 +409,7 @@ def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"tokenizer\.json does not exist: give the folder"):
         load_tokenizer(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"tokenizer\.json does not exist"):
-        BPE.load(tmp_path / "nowhere")
+        load_bpe(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("content", [
@@ -388,7 +417,7 @@ def test_a_missing_file_is_named(tmp_path):
 ])
 def test_a_broken_tokenizer_file_is_named(tmp_path, content):
     (tmp_path / "tokenizer.json").write_bytes(content)
-    for load in (load_tokenizer, BPE.load):
+    for load in (load_tokenizer, load_bpe):
         with pytest.raises(ValueError, match=r"tokenizer\.json"):
             load(tmp_path)
 
@@ -406,23 +435,25 @@ def test_the_chapters_class_refuses_a_file_that_cuts_otherwise(bpe, tmp_path):
     file = tmp_path / "tokenizer.json"
     file.write_text(file.read_text().replace("{1,3}", "+"))
     load_tokenizer(tmp_path)
-    with pytest.raises(ValueError, match=r"tokenizer\.json was not written by BPE\.save: .* load_tokenizer"):
-        BPE.load(tmp_path)
+    with pytest.raises(ValueError, match=r"tokenizer\.json was not written by save_tokenizer: .* load_tokenizer"):
+        load_bpe(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["Once \ud83d upon", "\udc80"])
 def test_half_a_surrogate_pair_is_refused_with_its_place(bpe, ours, text):
     place = next(i for i, c in enumerate(text) if "\ud800" <= c <= "\udfff")
     plainly = lambda t: bpe.encode(t, allow_special=False)  # noqa: E731
-    for use in (bpe.encode, plainly, ours.encode, lambda t: BPE.train(t, 300)):
+    for use in (bpe.encode, plainly, ours.encode, lambda t: train_bpe(t, 300)):
         name = rf"U\+{ord(text[place]):04X}"
         with pytest.raises(ValueError, match=rf"{name}, at character {place}, .*errors='replace'"):
             use(text)
 
 
 @pytest.mark.parametrize("token_id", [-1, 800, 10**12])
-def test_ids_outside_the_vocabulary_are_refused(bpe, ours, token_id):
-    in_a_row = (lambda i: bpe.decode([1, i])), (lambda i: ours.decode([1, i]))
-    for use in (*in_a_row, bpe.id_to_bytes, ours.id_to_bytes, Detokenizer(ours).add):
+def test_ids_outside_the_vocabulary_are_refused_where_no_model_can_have_drawn_them(bpe, ours, token_id):
+    uses = [lambda i: bpe.decode([1, i]), bpe.id_to_bytes]
+    if token_id < 0:  # above it is the padding of a model's table: tests/test_text.py
+        uses += [lambda i: ours.decode([1, i]), ours.id_to_bytes, Detokenizer(ours).add]
+    for use in uses:
         with pytest.raises(ValueError, match=f"token id {token_id} is outside .* vocabulary, 0 to 799"):
             use(token_id)

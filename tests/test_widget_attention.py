@@ -5,10 +5,11 @@ import re
 import nbformat
 import pytest
 import torch
-from tinyllm.model.attention import AttentionInputs
+from tinyllm.model.batch_inputs import AttentionInputs
+from tinyllm.model.config_reader import resolve
+from tinyllm.model.hf_tokenizer import load_tokenizer
 from tinyllm.model.rope import apply_rotary
-from tinyllm.model.tokenizer import load_tokenizer
-from tinyllm.model.weights import load_model, resolve
+from tinyllm.model.weights import load_model
 
 PAGE = "nbs/04_attention.html"
 TEXT = "Once upon a time there was a king who had a daughter, and he loved her more than the sun itself"
@@ -28,7 +29,7 @@ def scores_of(text: str) -> tuple[list[str], torch.Tensor]:
             q, k, _ = block.self_attn.split(block.self_attn.qkv_proj(block.input_layernorm(x)))
             q, k = apply_rotary(q, *rotary), apply_rotary(k, *rotary)
             found.append(torch.einsum("qnh,knh->nqk", q, k.repeat_interleave(2, 1)))
-            x = block(x, inputs, fable.backend, rotary)
+            x = sum(block(x, None, inputs, fable.backend, rotary))
     return [tokenizer.decode([i]).strip() for i in ids.tolist()], torch.stack(found)
 
 
@@ -211,6 +212,8 @@ def test_own_words_once_fable_is_loaded(widget):
     element.get_by_role("option").nth(len(names) - 1).filter(has_text=names[-1]).wait_for()
     assert element.get_by_role("option").locator(".text").all_inner_texts() == names
     assert torch.allclose(drawn(element), shares(scores)[LAYER, HEAD], atol=0.05)  # int8 weights
+    box.press("Enter")
+    assert box.input_value() == text  # a line's end is no word
     box.fill("")
     element.get_by_text("Type a word.").wait_for()
     box.fill("an \N{FOX FACE}, " + "very " * 50)

@@ -21,19 +21,19 @@ OUTSIDE = """() => {
 @cache
 def chapter() -> dict:
     """The schedulers as the chapter defines them: its cells with these names, run alone."""
-    names, space = ("class PlaceScheduler", "class SimulatedExecutor"), {}
+    names, space = ("class RowScheduler", "class SimulatedExecutor"), {}
     cells = [c.source for c in nbformat.read(NOTEBOOK, as_version=4).cells if c.cell_type == "code"]
     for name in names:
         exec(next(source for source in cells if name in source), space)
     return space
 
 
-def expected(requests, places, together):
+def expected(requests, rows, together):
     space = chapter()
     trace = [(arrival, 4, tokens) for arrival, tokens in requests]
-    core = space["EngineCore"](space["PlaceScheduler"](places, together=together), space["SimulatedExecutor"]())
+    core = space["EngineCore"](space["RowScheduler"](rows, together=together), space["SimulatedExecutor"]())
     found = space["serve"](core, trace, space["stand_in"](trace))
-    return [{"place": r["row"], "start": r["first"] - 1, "end": r["last"]} for r in found]
+    return [{"row": r["row"], "start": r["first"] - 1, "end": r["last"]} for r in found]
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ def test_the_page_decides_as_the_chapters_scheduler_does_on_any_trace(batching):
     cases = []
     for _ in range(60):
         arrivals = sorted(dice.randint(0, dice.choice((0, 5, 60))) for _ in range(dice.randint(1, 24)))
-        requests, places = [[arrival, dice.randint(1, 30)] for arrival in arrivals], dice.randint(1, 6)
-        cases += [[requests, places, together] for together in (True, False)]
+        requests, rows = [[arrival, dice.randint(1, 30)] for arrival in arrivals], dice.randint(1, 6)
+        cases += [[requests, rows, together] for together in (True, False)]
     for case, got in zip(cases, element.evaluate(SIMULATE, cases), strict=True):
         assert got == expected(*case), case
 
@@ -72,14 +72,14 @@ def test_the_stored_traces_end_as_the_chapter_says(batching):
     _, element = batching()
     data = json.loads(element.locator("script").text_content())
     for trace in data["traces"]:
-        ends = [max(r["end"] for r in expected(trace["requests"], data["places"], way)) for way in (True, False)]
+        ends = [max(r["end"] for r in expected(trace["requests"], data["rows"], way)) for way in (True, False)]
         element.get_by_role("button", name=trace["name"]).click()
         element.get_by_role("slider").fill("999")
         for way, end in zip(("static", "continuous"), ends, strict=True):
             assert counts(element, way)[0] == f"16 of 16 after step {end}"
         assert step(element) == max(ends)
     work = sum(tokens for _, tokens in data["traces"][-1]["requests"])
-    assert counts(element, "static")[1] == f"{work / data['places'] / ends[0]:.0%}"
+    assert counts(element, "static")[1] == f"{work / data['rows'] / ends[0]:.0%}"
 
 
 def test_playing_moves_both_until_the_reader_stops_it(batching):
@@ -100,7 +100,7 @@ def test_who_waits_is_shown_by_name_and_bars_grow_up_to_the_step(batching):
     data = json.loads(element.locator("script").text_content())
     requests = data["traces"][0]["requests"]
     for way in ("static", "continuous"):
-        runs = expected(requests, data["places"], way == "static")
+        runs = expected(requests, data["rows"], way == "static")
         late = ["ABCDEFGHIJKLMNOP"[i] for i, r in enumerate(runs) if requests[i][0] < 20 <= r["start"]]
         assert element.locator(f".{way} .one").all_inner_texts() == late
         assert element.locator(f".{way} .bar").count() == sum(r["start"] < 20 for r in runs)

@@ -4,12 +4,13 @@ import itertools
 import pytest
 
 pytest.importorskip("torch")
-from tinyllm.engine import roofline
+from tinyllm.measure import roofline
+from tinyllm.measure.ceilings import hardware
 from tinyllm.model.transformer import ModelConfig
 
 PAGE = "nbs/13_gpu_memory_hierarchy.html"
 LLAMA = ModelConfig(128256, 4096, 14336, 32, 32, 8, 128, 131072)
-H100 = roofline.hardware("H100")
+H100 = hardware("H100")
 NAMES = {"decode": "Decode step", "prefill": "Prefill", "attention": "Attention", "product": "One matrix product"}
 FLOWS = """(e, cases) => cases.map(([operation, batch, context]) => {
     const { work, spent, levels } = e.flow(e.parts(operation, batch, context));
@@ -37,9 +38,9 @@ def flow(page_factory):
 
 def parts(operation, batch, context):
     if operation == "decode":
-        return roofline.decode(LLAMA, batch, context)
+        return roofline.decode_work(LLAMA, batch, context)
     if operation == "prefill":
-        return roofline.prefill(LLAMA, batch)
+        return roofline.prefill_work(LLAMA, batch)
     if operation == "attention":
         return {"attention": roofline.attention(1, context, 32, 8, 128, activations=False) * batch}
     return {"product": roofline.matmul(batch, LLAMA.hidden_size, 2 * LLAMA.intermediate_size)}

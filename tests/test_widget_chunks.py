@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from tinyllm.engine.core import Request, StepResult
+from tinyllm.engine.core import Request, ModelRunnerOutput
 from tinyllm.engine.params import SamplingParams
 from tinyllm.engine.scheduler import Scheduler
 
@@ -44,7 +44,7 @@ def engine_steps(options, requests):
         enable_prefix_caching=options["prefixCaching"], enable_chunked_prefill=options["chunked"],
     )  # fmt: skip
     coming, clock, steps, idle_rounds = sorted(requests, key=lambda r: r["at"]), 0, [], 0
-    while coming or scheduler.queue.running or scheduler.queue.head():
+    while coming or scheduler.queue.running or scheduler.queue.peek_request():
         while coming and coming[0]["at"] <= clock:
             r = coming.pop(0)
             wish = SamplingParams(max_tokens=r["maxTokens"])
@@ -54,10 +54,10 @@ def engine_steps(options, requests):
         if plan is None:
             idle_rounds += 1
             assert idle_rounds < 3
-            clock = coming[0]["at"] if coming and not scheduler.queue.head() else clock
+            clock = coming[0]["at"] if coming and not scheduler.queue.peek_request() else clock
             continue
         idle_rounds = 0
-        by_row = scheduler.home.rows.requests
+        by_row = scheduler.batch.requests
         parts = [
             [by_row[row].request_id, start, count, bool(samples)]
             for row, start, count, samples in zip(
@@ -66,10 +66,10 @@ def engine_steps(options, requests):
         ]
         waiting = [r.request_id for r in sorted((e[-1] for e in scheduler.queue.waiting), key=scheduler.queue.key)]
         gone = {r for r in before if r in waiting}
-        steps.append([clock, parts, sorted(gone), waiting, len(scheduler.home.pool.idle)])
+        steps.append([clock, parts, sorted(gone), waiting, scheduler.kv_cache_manager.block_pool.num_free_blocks])
         answers = [by_row[row] for row, samples in zip(plan.rows, plan.samples, strict=True) if samples]
         tokens = [some_token(r.prompt_token_ids + r.output_token_ids) for r in answers]
-        scheduler.update(plan, StepResult(np.array(tokens, int)[:, None]))
+        scheduler.update(plan, ModelRunnerOutput(np.array(tokens, int)[:, None]))
         clock += 1
     return steps
 

@@ -41,8 +41,9 @@ def point(element, text):
 
 def test_the_neighbours_and_cosines_are_those_of_fables_table(the_map):
     torch = pytest.importorskip("torch")
-    from tinyllm.model.tokenizer import load_tokenizer
-    from tinyllm.model.weights import load_model, resolve
+    from tinyllm.model.hf_tokenizer import load_tokenizer
+    from tinyllm.model.config_reader import resolve
+    from tinyllm.model.weights import load_model
 
     tokenizer, model = load_tokenizer(resolve("fable")), load_model("fable")
     unit = torch.nn.functional.normalize(model.embed_tokens.weight.detach().double(), dim=1)

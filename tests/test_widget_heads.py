@@ -1,9 +1,10 @@
 """<tl-heads>: the gallery of all heads, by mouse, keyboard and finger, on the example and on the reader's text."""
 import pytest
 import torch
-from tinyllm.model.attention import AttentionInputs, RaggedAttention
-from tinyllm.model.tokenizer import load_tokenizer
-from tinyllm.model.weights import load_model, resolve
+from tinyllm.model.batch_inputs import AttentionInputs, RaggedAttention
+from tinyllm.model.config_reader import resolve
+from tinyllm.model.hf_tokenizer import load_tokenizer
+from tinyllm.model.weights import load_model
 
 PAGE = "nbs/05_multi_head_attention.html"
 TEXT = "Once upon a time there was a king who had a daughter"
@@ -105,7 +106,7 @@ def test_the_readers_own_text_gets_its_own_habits(heads):
     page, element = heads()
     element.get_by_role("button", name="Load Fable").click()
     field = element.locator("textarea")
-    field.wait_for(timeout=60_000)
+    field.wait_for()
     text = "The old woman had three sons, and the youngest was called Jack."
     field.fill(text)
     element.get_by_role("option", name="Jack").wait_for()

@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from tinyllm import LLM, SamplingParams
 from tinyllm.engine.kv_cache import bytes_per_token
-from tinyllm.model.weights import read_config, resolve
+from tinyllm.model.config_reader import read_config, resolve
 
 PAGE = "nbs/12_kv_cache.html"
 FOLDERS = {"Fable": "fable", "Qwen3 0.6B": "Qwen3-0.6B", "Llama 2 7B": "Llama-2-7b",

@@ -5,9 +5,10 @@ from functools import partial
 import pytest
 import torch
 from conftest import sticks_out
-from tinyllm.model.attention import AttentionInputs
-from tinyllm.model.tokenizer import load_tokenizer
-from tinyllm.model.weights import load_model, resolve
+from tinyllm.model.batch_inputs import AttentionInputs
+from tinyllm.model.config_reader import resolve
+from tinyllm.model.hf_tokenizer import load_tokenizer
+from tinyllm.model.weights import load_model
 
 PAGE = "nbs/08_transformer_block.html"
 TEXT = "Once upon a time there was a king who had a daughter, and he"
@@ -117,7 +118,7 @@ def test_the_readers_own_words_once_fable_is_loaded(layers, python):
     skip(element, 3).click()
     element.get_by_role("button", name="Load Fable (8.9 MB)").click()
     field = element.get_by_role("textbox", name="Your own words")
-    field.wait_for(timeout=60_000)
+    field.wait_for()
     assert said(element).endswith("Without layer 3 it expects “time”, 97%.")
     text = "The wolf ate the old"
     field.fill(text)

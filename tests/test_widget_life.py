@@ -7,8 +7,9 @@ import pytest
 torch = pytest.importorskip("torch")
 from tinyllm.engine.generate import generate
 from tinyllm.engine.params import SamplingParams
-from tinyllm.model.tokenizer import load_tokenizer
-from tinyllm.model.weights import load_model, resolve
+from tinyllm.model.config_reader import resolve
+from tinyllm.model.hf_tokenizer import load_tokenizer
+from tinyllm.model.weights import load_model
 
 PAGE = "nbs/21_recap.html"
 OUTSIDE = """() => {
@@ -106,7 +107,7 @@ def test_the_keyboard_walks_and_does_not_turn_the_page(life):
     assert slider.get_attribute("aria-valuetext").startswith("2 of") and page.url == url
     slider.focus()
     page.keyboard.press("End")
-    assert "keep their names" in element.locator(".says").inner_text()
+    assert "keep their hashes" in element.locator(".says").inner_text()
     page.wait_for_function("document.querySelector('tl-life').shadowRoot.querySelector('[role=status]').textContent")
 
 

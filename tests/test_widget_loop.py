@@ -3,9 +3,10 @@
 import pytest
 
 torch = pytest.importorskip("torch")
-from tinyllm.model.attention import AttentionInputs
-from tinyllm.model.tokenizer import load_tokenizer
-from tinyllm.model.weights import load_model, resolve
+from tinyllm.model.batch_inputs import AttentionInputs
+from tinyllm.model.config_reader import resolve
+from tinyllm.model.hf_tokenizer import load_tokenizer
+from tinyllm.model.weights import load_model
 
 PAGE, PROMPT = "nbs/01_what_is_an_llm.html", "Once upon a time"
 STATE = """w => ({ids: w.ids, picked: w.picked, choices: w.choices.map(c => [c.id, c.share]),
@@ -125,7 +126,7 @@ def test_fable_goes_on_from_where_the_reader_is_and_takes_another_prompt(open_wi
         widget.get_by_role("button", name="Take the likeliest").click()
     widget.get_by_role("button", name="Load Fable").click()
     field = widget.get_by_label("type your own")
-    field.wait_for(timeout=30_000)
+    field.wait_for()
     agree_live(page, widget, likeliest, 9)
     widget.get_by_role("button", name="Take the likeliest").click()
     agree_live(page, widget, likeliest, 10)
@@ -137,6 +138,64 @@ def test_fable_goes_on_from_where_the_reader_is_and_takes_another_prompt(open_wi
     field.fill("The king had three")
     agree_live(page, widget, likeliest, len(ids))
     assert widget.evaluate(STATE)["ids"] == ids
+
+
+# On the front page it writes by itself.
+
+WRITTEN = "w => [w.picked, w.sentence, w.writing, w.history.map(({among}) => among.map(c => [c.id, c.share]))]"
+
+
+@pytest.fixture
+def front(page_factory):
+    def open_it(**how):
+        page = page_factory("index.html", **how)
+        widget = page.locator("tl-loop")
+        widget.locator("button.write").wait_for()
+        return page, widget
+
+    return open_it
+
+
+def test_the_front_page_plays_what_the_model_wrote_with_its_probabilities(front, likeliest, tokenizer):
+    _, widget = front(reduced_motion=True)
+    picked, sentence, writing, among = widget.evaluate(WRITTEN)
+    assert picked == sentence and not writing, "all of it, and at rest"
+    ids = tokenizer.encode(PROMPT)
+    for token, shown in zip(picked, among, strict=True):
+        agree({"ids": ids, "choices": shown[:5]}, likeliest)
+        share = dict(map(tuple, shown))[token]
+        assert share == pytest.approx(dict(likeliest(ids, count=4096))[token], abs=1e-4)
+        ids = [*ids, token]
+    assert widget.locator(".text").inner_text() == tokenizer.decode(ids)
+    assert widget.locator(".chosen .token").inner_text().replace("·", " ") == tokenizer.decode(picked[-1:])
+
+
+def test_the_front_page_writes_until_it_is_told_to_pause_and_goes_on_by_keyboard(front):
+    page, widget = front()
+    page.wait_for_function("document.querySelector('tl-loop').picked.length > 1")
+    widget.get_by_role("button", name="Pause").press("Enter")
+    picked = widget.evaluate(WRITTEN)[0]
+    page.wait_for_timeout(1500)
+    assert widget.evaluate(WRITTEN)[0] == picked
+    page.keyboard.press("Enter")
+    page.wait_for_function("n => document.querySelector('tl-loop').picked.length > n", arg=len(picked))
+
+
+def test_one_click_loads_the_model_and_it_writes_another_sentence(front, tokenizer):
+    page, widget = front()
+    widget.get_by_role("button", name="Load Fable").click()
+    element = "document.querySelector('tl-loop')"
+    page.wait_for_function(f"{element}.logits && {element}.picked.length > 3")
+    widget.get_by_role("button", name="Pause").click()
+    picked, sentence, *_ = widget.evaluate(WRITTEN)
+    assert picked[:4] != sentence[:4]
+    field = widget.get_by_label("type your own")
+    field.fill("The king had three")
+    ids = tokenizer.encode("The king had three")
+    page.wait_for_function(f"n => !{element}.busy && {element}.ids.length === n", arg=len(ids))
+    field.press("Enter")
+    page.wait_for_function("document.querySelector('tl-loop').picked.length > 1")
+    assert widget.evaluate("(w, n) => w.ids.slice(0, n)", len(ids)) == ids
 
 
 def test_page_stays_light(book_html):

@@ -5,9 +5,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import sticks_out
-from tinyllm.model.attention import AttentionInputs
-from tinyllm.model.tokenizer import load_tokenizer
-from tinyllm.model.weights import load_model, resolve
+from tinyllm.model.batch_inputs import AttentionInputs
+from tinyllm.model.config_reader import resolve
+from tinyllm.model.hf_tokenizer import load_tokenizer
+from tinyllm.model.weights import load_model
 
 PAGE = "nbs/07_mlp_block.html"
 
@@ -99,7 +100,7 @@ def test_the_readers_own_words_and_any_neuron_once_fable_is_loaded(neurons, pyth
     page, element = neurons()
     element.get_by_role("button", name="Load Fable (8.9 MB)").click()
     field = element.get_by_role("textbox", name="Your own words")
-    field.wait_for(timeout=60_000)
+    field.wait_for()
     text = 'The king wore a white coat. "Who are you?" asked the wolf.'
     field.fill(text)
     element.get_by_role("option", name="wolf").wait_for()

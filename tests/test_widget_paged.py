@@ -5,21 +5,21 @@ import numpy as np
 import pytest
 from conftest import sticks_out
 
-from tinyllm.engine.blocks import BlockPool, BlockTables, finish_step, free_blocks
+from tinyllm.engine.blocks import BlockPool, BlockTables
 
 PAGE = "nbs/15_paged_attention.html"
 NODE = """
 import { readFileSync } from "node:fs";
 const { BlockPool, Tenants, survey } = await import(process.argv[1]);
 const { pools, tenants } = JSON.parse(readFileSync(0, "utf8"));
-const look = ({ counts, idle, fenced, names }, taken) => ({ counts, idle, fenced, names: [...names], taken });
+const look = ({ refCounts: counts, freeBlockQueue: idle, fenced, blockHashes: names }, taken) =>
+  ({ counts, idle, fenced, names: [...names], taken });
 const copy = (value) => JSON.parse(JSON.stringify(value));
 const answers = { pools: [], tenants: [] };
 for (const { num_blocks, operations } of pools) {
-  const pool = new BlockPool(num_blocks), states = [], reused = [];
-  pool.onReuse = (block, name) => reused.push([block, name]);
+  const states = [], reused = [], pool = new BlockPool(num_blocks, (block, hash) => reused.push([block, hash]));
   for (const [kind, ...args] of operations) {
-    const taken = kind === "name" ? (pool.names.set(args[0], args[1]), null) : pool[kind](...args) ?? null;
+    const taken = kind === "name" ? (pool.blockHashes.set(args[0], args[1]), null) : pool[kind](...args) ?? null;
     states.push(copy(look(pool, taken)));
   }
   answers.pools.push({ states, reused });
@@ -41,40 +41,41 @@ console.log(JSON.stringify(answers));
 def play_pool(rng: random.Random, steps: int):
     """Random operations that a caller may do, and how the engine's pool stands after each."""
     num_blocks = rng.choice([1, 2, 5, 12])
-    pool, held, step, reused = BlockPool(num_blocks), [], 0, []
-    pool.on_reuse = lambda block, name: reused.append([block, name])
+    held, step, reused = [], 0, []
+    pool = BlockPool(num_blocks, lambda block, block_hash: reused.append([block, block_hash]))
     operations, states = [], []
     for number in range(steps):
-        kind, taken = rng.choice(["allocate", "allocate", "share", "free", "free", "finishStep", "name"]), None
-        if kind == "allocate":
-            args = [rng.randint(0, len(pool.idle))]
-            taken = pool.allocate(*args)
+        kinds = ["getNewBlocks", "getNewBlocks", "touch", "freeBlocks", "freeBlocks", "finishStep", "name"]
+        kind, taken = rng.choice(kinds), None
+        if kind == "getNewBlocks":
+            args = [rng.randint(0, pool.num_free_blocks)]
+            taken = pool.get_new_blocks(*args)
             held += taken
-        elif kind == "share":
+        elif kind == "touch":
             args = [rng.sample(range(1, num_blocks + 1), rng.randint(0, num_blocks))]
-            args[0] = [b for b in args[0] if pool.counts[b] or b in pool.names]
-            pool.share(*args)
+            args[0] = [b for b in args[0] if pool.ref_counts[b] or b in pool.block_hashes]
+            pool.touch(*args)
             held += args[0]
-        elif kind == "free":
+        elif kind == "freeBlocks":
             some = rng.sample(sorted(set(held)), rng.randint(0, len(set(held))))
             step = max(step, pool.steps_done) + rng.randint(0, 1)
             args = [some, rng.choice([-1, pool.steps_done, step])]
-            free_blocks(pool, *args)
+            pool.free_blocks(*args)
             for block in some:
                 held.remove(block)
         elif kind == "finishStep":
             args = [rng.randint(0, step + 1)]
-            finish_step(pool, *args)
+            pool.finish_step(*args)
         else:
             block = rng.choice(held or [1])
-            if block in pool.names or not pool.counts[block]:
+            if block in pool.block_hashes or not pool.ref_counts[block]:
                 continue
             args = [block, f"name {number}"]
-            pool.names[block] = args[1]
+            pool.block_hashes[block] = args[1]
         operations.append([kind, *args])
-        states.append({"counts": list(pool.counts), "idle": list(pool.idle), "taken": taken,
+        states.append({"counts": list(pool.ref_counts), "idle": list(pool.free_block_queue), "taken": taken,
                        "fenced": [[fence, blocks] for fence, blocks in pool.fenced],
-                       "names": {str(b): n for b, n in pool.names.items()}})  # fmt: skip
+                       "names": {str(b): n for b, n in pool.block_hashes.items()}})  # fmt: skip
     return {"num_blocks": num_blocks, "operations": operations}, {"states": states, "reused": reused}
 
 
@@ -90,13 +91,13 @@ class Reference:
         return self.tables.table[self.rows[name], : self.tables.length[self.rows[name]]].tolist()
 
     def enter(self, name, tokens, shared):
-        if -(-tokens // self.size) - len(shared) > len(self.pool.idle):
+        if -(-tokens // self.size) - len(shared) > self.pool.num_free_blocks:
             return False
         row = np.array([self.unused.pop()])
-        self.pool.share(shared)
+        self.pool.touch(shared)
         self.tables.append(row, np.array([len(shared)]), shared)
         need = self.tables.missing(row, np.array([tokens]))
-        self.tables.append(row, need, self.pool.allocate(int(need[0])))
+        self.tables.append(row, need, self.pool.get_new_blocks(int(need[0])))
         self.rows[name], self.tokens[name] = int(row[0]), tokens
         return True
 
@@ -109,15 +110,15 @@ class Reference:
     def grow(self, name, more):
         row = np.array([self.rows[name]])
         need = self.tables.missing(row, np.array([self.tokens[name] + more]))
-        if need[0] > len(self.pool.idle):
+        if need[0] > self.pool.num_free_blocks:
             return False
-        self.tables.append(row, need, self.pool.allocate(int(need[0])))
+        self.tables.append(row, need, self.pool.get_new_blocks(int(need[0])))
         self.tokens[name] += more
         return True
 
     def leave(self, name, fence):
         row = self.rows.pop(name)
-        free_blocks(self.pool, self.tables.take(row), fence)
+        self.pool.free_blocks(self.tables.take(row), fence)
         self.unused.append(row)
         del self.tokens[name]
 
@@ -128,13 +129,13 @@ class Reference:
         self.leave(name, self.step)
 
     def advance(self):
-        finish_step(self.pool, self.step)
+        self.pool.finish_step(self.step)
         self.step += 1
         return [name for name in list(self.tokens) if not self.grow(name, 1)]
 
     def state(self):
         return {"block_size": self.size, "num_blocks": self.pool.num_blocks, "step": self.step,
-                "counts": list(self.pool.counts), "idle": list(self.pool.idle),
+                "counts": list(self.pool.ref_counts), "idle": list(self.pool.free_block_queue),
                 "fenced": [[step, blocks] for step, blocks in self.pool.fenced],
                 "requests": [{"name": n, "tokens": t, "blocks": self.table(n)}
                              for n, t in self.tokens.items()]}  # fmt: skip
@@ -220,7 +221,7 @@ def test_the_first_state_is_the_one_that_python_wrote_down(paged):
     shown = [row.split("\t") for row in element.locator(".as-table tbody tr").all_inner_texts()]
     assert len(shown) == 24 and [row[:4] for row in shown] == [row[:4] for row in static]
     assert [row[4].partition(",")[0] for row in shown] == [row[4] for row in static]
-    assert element.locator(".block.fence").count() == 5 and element.locator(".block.next").count() == 1
+    assert element.locator(".block.fence").count() == 0 and element.locator(".block.next").count() == 1
 
 
 def test_a_fork_shares_full_blocks_which_stay_when_the_first_owner_leaves(paged):
@@ -239,6 +240,11 @@ def test_a_fork_shares_full_blocks_which_stay_when_the_first_owner_leaves(paged)
 
 def test_aborted_blocks_come_back_when_the_step_is_over_and_finished_ones_at_once(paged):
     _, element = paged()
+    press(element, "Abort C")
+    assert element.locator(".block.fence").count() == 5
+    assert "wait for the end" in element.locator(".happened").inner_text()
+    press(element, "Show as a table")
+    assert element.locator(".as-table td", has_text="fenced by step 7").count() == 5
     press(element, "Step: one token each")
     assert element.locator(".block.fence").count() == 0
     mine = table(element, "E")
@@ -257,14 +263,37 @@ def test_a_request_without_room_waits_and_says_so(paged):
     press(element, "blocks of 16")
     assert len(state(element)["counts"]) == 7
     said = ""
-    for _ in range(12):
-        if element.get_by_role("button", name="New request").is_disabled():
-            break
+    for _ in range(4):
         press(element, "New request")
         said += element.locator(".happened").inner_text()
     assert "No room" in said
     press(element, "blocks of 1")
     assert element.locator(".figures .main dd").inner_text() == "0%"
+
+
+def test_as_many_requests_as_fit_have_colours_of_their_own_and_one_more_is_told_why_not(paged):
+    _, element = paged()
+    press(element, "Free all")
+    for _ in range(7):
+        press(element, "New request")
+    assert "finish one first" in element.locator(".happened").inner_text() and len(state(element)["requests"]) == 6
+    for _ in range(5):  # the letters go on, G has another colour than B to F
+        element.locator(".request").first.get_by_role("button", name="Finish").click()
+        press(element, "New request")
+        hue = "rows => rows.map((row) => row.style.getPropertyValue('--hue'))"
+        hues = element.locator(".request").evaluate_all(hue)
+        assert len(set(hues)) == len(hues) == 6
+
+
+def test_pointing_at_a_request_outlines_its_blocks_and_at_a_block_its_entries(paged):
+    _, element = paged()
+    element.locator(".request").first.hover()
+    outlined = element.locator(".block.pointed .number").all_inner_texts()
+    assert sorted(map(int, outlined)) == sorted(table(element, "A"))
+    shared = table(element, "A")[0]
+    element.locator(".block").nth(shared - 1).hover()
+    assert element.locator(".request .table .pointed").all_inner_texts() == [str(shared)] * 2  # A's and D's
+    assert element.locator(".block").nth(shared - 1).locator("i").all_inner_texts() == ["0", "1", "2", "3"]
 
 
 def test_everything_works_by_keyboard_and_does_not_turn_the_page(paged):

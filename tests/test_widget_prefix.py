@@ -5,12 +5,12 @@ import random
 import numpy as np
 import pytest
 from conftest import sticks_out
-from tinyllm.engine.core import Request, StepResult
+from tinyllm.engine.core import Request, ModelRunnerOutput
 from tinyllm.engine.params import SamplingParams
-from tinyllm.engine.prefix import extend_chain, first_link
+from tinyllm.engine.prefix import hash_block_tokens, root_hash
 from tinyllm.engine.scheduler import Scheduler
-from tinyllm.model.tokenizer import load_tokenizer
-from tinyllm.model.weights import resolve
+from tinyllm.model.config_reader import resolve
+from tinyllm.model.hf_tokenizer import load_tokenizer
 
 PAGE = "nbs/16_prefix_caching.html"
 NODE = """
@@ -27,7 +27,7 @@ console.log(JSON.stringify({
       const would = server.look(ids, salt).found.length, answer = server.serve(ids, salt);
       return JSON.parse(JSON.stringify({
         would, found: answer.found * size, computed: answer.computed, forgotten: answer.forgotten.length,
-        idle: pool.idle, blocks: [...cache.blocks], known: server.contents.size,
+        idle: pool.freeBlockQueue, blocks: [...cache.blocks], known: server.contents.size,
         stats: [cache.queries, cache.hits, cache.evictions],
       }));
     });
@@ -38,7 +38,7 @@ console.log(JSON.stringify({
 
 def names(ids, count, size, salt):
     found = []
-    extend_chain(found, np.array(ids, np.int32), count, size, salt)
+    hash_block_tokens(found, np.array(ids, np.int32), count, size, salt)
     return [name.hex() for name in found]
 
 
@@ -52,16 +52,16 @@ def history(rng: random.Random) -> tuple[dict, list]:
         ids += [rng.randrange(4096) for _ in range(rng.randint(0, size))]
         prompts.append((ids[: num_blocks * size], rng.choice([None, None, "alice", "bob"])))
     scheduler = Scheduler(num_blocks, size, max_num_seqs=1, max_num_batched_tokens=4096, max_model_len=4096)
-    pool, cache, states = scheduler.home.pool, scheduler.home.cache, []
+    pool, cache, states = scheduler.kv_cache_manager.block_pool, scheduler.kv_cache_manager.prefix_cache, []
     for ids, salt in prompts:
         request, forgotten = Request("r", ids, SamplingParams(max_tokens=1), salt=salt), cache.evictions
         scheduler.add(request)
         plan = scheduler.schedule()
-        scheduler.update(plan, StepResult(np.array([[1]])))
+        scheduler.update(plan, ModelRunnerOutput(np.array([[1]])))
         assert request.finish_reason == "length"
         found = request.num_cached_tokens
         states.append({"would": found // size, "found": found, "computed": len(ids) - found,
-                       "forgotten": cache.evictions - forgotten, "idle": list(pool.idle),
+                       "forgotten": cache.evictions - forgotten, "idle": list(pool.free_block_queue),
                        "blocks": [[name.hex(), block] for name, block in cache.blocks.items()],
                        "stats": [cache.queries, cache.hits, cache.evictions], "known": len(cache.blocks)})  # fmt: skip
     return {"num_blocks": num_blocks, "size": size, "prompts": prompts}, states
@@ -77,7 +77,7 @@ def test_digests_names_and_whole_histories_are_those_of_the_engine(in_node):
     page = in_node("prefixes.js", NODE, {"messages": [list(m) for m in messages], "salts": salts, "chains": chains,
                     "histories": [asked for asked, _ in histories]})  # fmt: skip
     assert page["digests"] == [hashlib.sha256(m).hexdigest() for m in messages]
-    assert page["links"] == [first_link(salt).hex() for salt in salts] and len(set(page["links"])) == len(salts)
+    assert page["links"] == [root_hash(salt).hex() for salt in salts] and len(set(page["links"])) == len(salts)
     assert page["chains"] == [names(*asked) for asked in chains]
     for (asked, ours), theirs in zip(histories, page["histories"], strict=True):
         for prompt, a, b in zip(asked["prompts"], ours, theirs, strict=True):
@@ -137,7 +137,7 @@ def test_names_of_a_typed_prompt_are_those_of_the_engine(prefix, tokenizer):
     for i in (0, len(expected) - 1):
         element.locator("button.card").nth(i).click()
         assert element.locator(".digest").inner_text() == expected[i]
-    assert element.locator(".card.link code").inner_text() == first_link("alice").hex()[:8]
+    assert element.locator(".card.link code").inner_text() == root_hash("alice").hex()[:8]
 
 
 def test_a_prompt_sent_twice_is_found_but_for_its_last_block_and_never_under_another_salt(prefix):

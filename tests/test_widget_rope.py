@@ -3,7 +3,7 @@ import json
 
 import pytest
 import torch
-from tinyllm.model.rope import RopeConfig, Rotary, apply_rotary
+from tinyllm.model.rope import Rotary, apply_rotary
 
 PAGE = "nbs/06_positional_encoding.html"
 HANDLES = {"query": "Position of the query", "key": "Position of the key"}
@@ -56,7 +56,7 @@ def test_dot_products_are_those_of_the_engine_at_any_positions(rope):
     page, element = rope()
     data = json.loads(element.locator("script").text_content())
     query, key = (torch.tensor(data[name]).T.reshape(1, 1, 64) for name in ("query", "key"))
-    rotary = Rotary(RopeConfig(), 64)
+    rotary = Rotary(64)
     torch.testing.assert_close(torch.tensor(data["speeds"]), rotary.inv_freq, rtol=1e-5, atol=0)
     for at_query, at_key, pair in [(7, 6, 0), (63, 0, 3), (2000, 1, 23), (8191, 17, 31), (8000, 7990, 5)]:
         page.evaluate(PUT, [at_query, at_key, pair])
@@ -123,7 +123,7 @@ def test_past_the_trained_length_slow_hands_leave_their_arc_and_fast_ones_do_not
     assert query - key > 2048 and element.locator(".unseen").count() == 1
     assert "shows nothing new" in element.locator(".beyond").inner_text()
     new = element.locator(".hand").evaluate_all("all => all.map((e) => e.classList.contains('new'))")
-    rounds = 2047 * Rotary(RopeConfig(), 64).inv_freq / (2 * torch.pi)
+    rounds = 2047 * Rotary(64).inv_freq / (2 * torch.pi)
     assert new == (rounds < 1).tolist() and 0 < sum(new) < 32
     element.locator(".pair").nth(31).click()
     assert "left the arc" in element.locator(".beyond").inner_text()

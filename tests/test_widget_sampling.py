@@ -5,9 +5,10 @@ import pytest
 torch = pytest.importorskip("torch")
 from tinyllm.engine.params import SamplingParams
 from tinyllm.engine.sampling import SamplingInputs, filter_logits, sample
-from tinyllm.model.attention import AttentionInputs
-from tinyllm.model.tokenizer import load_tokenizer
-from tinyllm.model.weights import load_model, resolve
+from tinyllm.model.batch_inputs import AttentionInputs
+from tinyllm.model.config_reader import resolve
+from tinyllm.model.hf_tokenizer import load_tokenizer
+from tinyllm.model.weights import load_model
 
 PAGE, STORY = "nbs/10_sampling.html", "Once upon a time there was a"
 STATE = """w => ({left: w.left, bits: w.bits, drawn: Array.from(w.drawn), shares: Array.from(w.shares),
@@ -119,9 +120,9 @@ def test_keyboard_alone_turns_to_greedy_and_draws(open_widget, logits_after):
     assert state["drawn"] == draws(logits_after(STORY), state["seed"], 101, temperature=2.0)
 
 
-def test_touch_draws_with_new_dice_on_a_phone(open_widget, logits_after):
+def test_touch_draws_with_new_noise_on_a_phone(open_widget, logits_after):
     page, widget = open_widget(width=390, touch=True, reduced_motion=True)
-    widget.get_by_role("button", name="New dice").tap()
+    widget.get_by_role("button", name="New noise").tap()
     assert widget.evaluate(STATE)["drawn"] == []
     widget.get_by_role("button", name="Draw 100").tap()
     state = widget.evaluate(STATE)
@@ -145,7 +146,7 @@ def test_own_text_with_fable_in_the_page(open_widget, logits_after):
     page, widget = open_widget()
     widget.get_by_role("button", name="Load Fable").click()
     field = widget.get_by_label("type your own")
-    field.wait_for(timeout=30_000)
+    field.wait_for()
     text = "The wolf opened the door and"
     field.fill(text)
     wanted = logits_after(text).softmax(-1)[0]

@@ -65,10 +65,10 @@ def test_shapes_are_those_of_the_models_own_parameters(the_parts):
 def test_a_click_on_a_part_shows_its_shape_and_price(the_parts):
     _, element = the_parts()
     assert chosen(element) == "gate and up"
-    element.get_by_role("option", name=re.compile("^QKV")).click()
+    element.get_by_role("option", name=re.compile("^queries, keys, values")).click()
     text = element.locator(".details").inner_text()
-    assert chosen(element) == "QKV" and "512 × 256" in text and "1,048,576 (131,072 a layer)" in text
-    element.get_by_role("option", name=re.compile("^head")).click()
+    assert chosen(element) == "queries, keys, values" and "512 × 256" in text and "1,048,576 (131,072 a layer)" in text
+    element.get_by_role("option", name=re.compile("^output head")).click()
     text = element.locator(".details").inner_text()
     assert "4,096 × 256" in text and "the embedding’s own" in text and "2,097,152 a token" in text
 
@@ -106,7 +106,7 @@ def test_arrow_keys_walk_through_the_parts_and_do_not_turn_the_page(the_parts):
     page.keyboard.press("ArrowLeft")
     assert chosen(element) == "embedding" and page.url.endswith(PAGE)
     page.keyboard.press("End")
-    assert chosen(element) == "head"
+    assert chosen(element) == "output head"
     assert element.evaluate("e => e.renderRoot.activeElement.getAttribute('aria-selected')") == "true"
 
 

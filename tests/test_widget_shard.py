@@ -8,7 +8,8 @@ from press.bundle import WIDGETS, node_and_npm
 
 torch = pytest.importorskip("torch")
 
-from tinyllm.parallel.tensor import cut, run_ranks
+from tinyllm.measure.scaling import run_ranks
+from tinyllm.parallel.tensor import rank_slice
 
 PAGE = "nbs/19_scaling_out.html"
 NODE = """
@@ -31,7 +32,7 @@ OUTSIDE = """() => {
 def counted(shape: dict, how: str, group):
     """One rank's product with real tensors of ones, and what its group has counted."""
     T, d, f, dtype = shape["tokens"], shape["inner"], shape["outer"], torch.bfloat16
-    mine = cut(d if how == "rows" else f, group.rank, group.size)
+    mine = rank_slice(d if how == "rows" else f, group.rank, group.size)
     part, x = mine.stop - mine.start, torch.ones(T, d, dtype=dtype)
     weights = [torch.ones(part, f, dtype=dtype) if how == "rows" else torch.ones(d, part, dtype=dtype)]
     y = x[:, mine] @ weights[0] if how == "rows" else x @ weights[0]

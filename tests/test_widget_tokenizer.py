@@ -10,6 +10,8 @@ import pytest
 from press.bundle import WIDGETS, node_and_npm
 from tinybook import pack_merges, tale
 from tinyllm.model.tokenizer import BPE, EOS_TEXT, PATTERN
+from tinyllm.model.tokenizer_files import load_bpe
+from tinyllm.model.tokenizer_training import train_bpe
 
 PAGE = "nbs/02_tokens.html"
 SEED, COUNT = 2026, 10_000
@@ -82,7 +84,7 @@ def random_text(rng: random.Random, words: list[str]) -> str:
 
 @pytest.fixture(scope="module")
 def fable() -> BPE:
-    return BPE.load(files("tinyllm") / "models" / "fable")
+    return load_bpe(files("tinyllm") / "models" / "fable")
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +112,7 @@ def test_ten_thousand_texts_of_any_unicode_get_the_ids_of_the_python_tokenizer(f
 
 def test_other_vocabularies_and_special_tokens_agree_too(texts):
     special = ["<s>", "<s>!", "(.*)", "[a-z]+|$", EOS_TEXT, "\N{DRAGON}"]  # one begins another, some are patterns
-    bpe = BPE.train(tale(), 700, special)
+    bpe = train_bpe(tale(), 700, special)
     rng = random.Random(SEED + 2)
     mixed = [t[: len(t) // 2] + rng.choice(special) + t[len(t) // 2 :] for t in texts[:2000]]
     assert first_difference(mixed, [bpe.encode(t) for t in mixed], in_node(bpe, mixed)["ids"]) is None
@@ -168,6 +170,14 @@ def test_typing_shows_the_tokens_of_what_was_typed_and_the_word_at_the_caret(tok
     assert element.locator("[aria-selected=true]").get_attribute("aria-label").startswith("space dragon, id")
     page.wait_for_timeout(1000)  # it speaks when nothing has changed for a moment
     assert element.locator("[role=status]").text_content() == "2 tokens, 8 bytes"
+
+
+def test_a_text_that_is_too_long_for_the_field_is_not_cut_in_silence(tokenizer_page):
+    _, element = tokenizer_page()
+    assert element.locator(".full").count() == 0
+    field = element.locator("textarea")
+    field.evaluate("f => { f.value = 'a'.repeat(1000); f.dispatchEvent(new Event('input', {bubbles: true})); }")
+    assert "first 1,000 characters" in element.locator(".full").text_content()
 
 
 def test_the_token_that_is_typed_stays_in_sight_in_a_long_list(tokenizer_page):

@@ -2,8 +2,14 @@
 
 __version__ = "0.1.0"
 
-_WHERE = {"LLM": "tinyllm.llm", "SamplingParams": "tinyllm.engine.params"}
-__all__ = ["LLM", "SamplingParams", "__version__"]
+_WHERE = {
+    "LLM": "tinyllm.llm",
+    "EngineArgs": "tinyllm.engine.args",
+    "SamplingParams": "tinyllm.engine.params",
+    "RequestOutput": "tinyllm.engine.output_processor",
+    "CompletionOutput": "tinyllm.engine.output_processor",
+}
+__all__ = ["LLM", "CompletionOutput", "EngineArgs", "RequestOutput", "SamplingParams", "__version__"]
 
 
 def __getattr__(name):
@@ -13,3 +19,8 @@ def __getattr__(name):
     import importlib
 
     return getattr(importlib.import_module(_WHERE[name]), name)
+
+
+def __dir__():
+    """What a shell completes: the lazy names too."""
+    return sorted({*globals(), *__all__})

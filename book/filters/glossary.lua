@@ -190,6 +190,14 @@ local function mark_inlines(inlines, claim)
   return out
 end
 
+-- Not in cells, figures and tables, which Quarto keeps as `FloatRefTarget`; and not in a Div of class
+-- `hidden`, where it keeps what stands around the page (the titles of its sidebar).
+local function has_running_text(div)
+  local name, classes = div.identifier, div.classes
+  local float = name:match("^fig%-") or name:match("^tbl%-") or div.attributes.__quarto_custom_type == "FloatRefTarget"
+  return not (float or classes:includes("cell") or classes:includes("hidden"))
+end
+
 -- Calls `action` with every paragraph of running text.
 local function each_paragraph(blocks, action)
   for _, block in ipairs(blocks) do
@@ -197,8 +205,7 @@ local function each_paragraph(blocks, action)
     if kind == "Para" or kind == "Plain" then
       action(block)
     elseif kind == "Div" then
-      local name = block.identifier
-      if not (block.classes:includes("cell") or name:match("^fig%-") or name:match("^tbl%-")) then
+      if has_running_text(block) then
         each_paragraph(block.content, action)
       end
     elseif kind == "BlockQuote" then
@@ -216,8 +223,7 @@ local function map_paragraphs(blocks, action)
     if kind == "Para" or kind == "Plain" then
       action(block)
     elseif kind == "Div" then
-      local name = block.identifier
-      if not (block.classes:includes("cell") or name:match("^fig%-") or name:match("^tbl%-")) then
+      if has_running_text(block) then
         block.content = map_paragraphs(block.content, action)
       end
     elseif kind == "BlockQuote" then
@@ -389,7 +395,8 @@ function Pandoc(doc)
     doc.blocks = mark_chapter(doc.blocks)
   end
   if quarto and quarto.doc.is_format("html") then
-    quarto.doc.add_html_dependency({ name = "glossary", version = "1", scripts = { "../theme/glossary.js" } })
+    local script = { path = "../theme/glossary.js", afterBody = true }
+    quarto.doc.add_html_dependency({ name = "glossary", version = "1", scripts = { script } })
   end
   return doc
 end

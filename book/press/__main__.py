@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from . import html, pandoc, refs, source
+from . import html, names, pandoc, refs, source
 from .config import Book, BookError, Chapter, read_config
 
 
@@ -20,10 +20,11 @@ def say(step: str, what: str, start: float) -> None:
 def read(book: Book, problems: list[str]) -> list[Chapter]:
     """All chapters, numbered, with every reference resolved."""
     start = time.perf_counter()
+    words = names.write(book.root)
 
     def one(chapter):
         found: list[str] = []
-        return source.read(chapter, book, found), found
+        return source.read(chapter, book, found, words.get(chapter.source, {})), found
 
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(one, book.chapters))

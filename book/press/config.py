@@ -74,6 +74,11 @@ def listed(value) -> list:
     return [] if value is None else value if isinstance(value, list) else [value]
 
 
+def shared_filters(settings: dict) -> list[str]:
+    """The Lua filters that the press runs too; those with a place (`at`) work on Quarto's own tree."""
+    return [f for f in listed(settings.get("filters")) if isinstance(f, str) and f.endswith(".lua")]
+
+
 def read_config(root: Path) -> Book:
     """Read `_quarto.yml`; a file that it names and that is missing is a problem."""
     root = root.resolve()
@@ -116,7 +121,7 @@ def read_config(root: Path) -> Book:
         lang=settings.get("lang", "en"),
         chapters=tuple(chapters),
         notebook_filters=files(settings.get("ipynb-filters")),
-        lua_filters=files([f for f in listed(settings.get("filters")) if str(f).endswith(".lua")]),
+        lua_filters=files(shared_filters(settings)),
         bibliography=files(settings.get("bibliography")),
         css=files(html.get("css"), settings.get("css")),
         number_depth=settings.get("number-depth", 6),

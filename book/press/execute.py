@@ -3,17 +3,25 @@
     python -m press.execute nbs/02_tokens.ipynb ...    run and store
     python -m press.execute --check                    run all, store nothing, exit 1 on a difference
     python -m press.execute --stale                    run and store only notebooks whose code or package changed
+    python -m press.execute --fresh ...                store every output anew, times and pictures too
     python -m press.execute --tidy                     run nothing, drop what editors leave in the metadata
 
 A fresh run is compared by meaning: numbers in text to 1e-3 relative, pictures by presence and size
 (their bytes differ between processors), cells tagged `timing` only by the kinds of their outputs.
+
+What is stored changes only where a reader would see it: a cell keeps its outputs when the fresh ones say the same.
+Times, which nobody can compare, are stored anew where code above them is not that of the last commit.
+A `claim` whose words do not stand in the text is told too.
 """
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
+import json
 import os
 import re
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +29,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
+
+from . import nb
+from .config import BookError
 
 ROOT = Path(__file__).resolve().parents[2]
 NBS = ROOT / "nbs"
@@ -52,13 +63,15 @@ def execute(path: Path, timeout: int = 600) -> Outcome:
     from nbclient import NotebookClient  # not in the tools that only render
     from nbclient.exceptions import CellExecutionError
 
+    from . import warm
+
     start = time.perf_counter()
-    notebook = nbformat.read(path, as_version=4)
+    notebook = read(path)
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
     client = NotebookClient(
         notebook, timeout=timeout, kernel_name="python3", coalesce_streams=True,
-        resources={"metadata": {"path": str(path.parent)}},
+        resources={"metadata": {"path": str(path.parent)}}, kernel_manager_class=warm.manager(),
     )
     try:
         client.execute(env={**os.environ, **ENVIRONMENT})
@@ -66,6 +79,12 @@ def execute(path: Path, timeout: int = 600) -> Outcome:
         failed = next(i for i, c in enumerate(notebook.cells) if has_error(c))
         return Outcome(path, time.perf_counter() - start, error=f"{path.name}, cell {failed}:\n{failure}")
     return Outcome(path, time.perf_counter() - start, notebook=clean(notebook))
+
+
+def read(path: Path):
+    """The notebook. BookError names a file that is none."""
+    nb.load(path)
+    return nbformat.read(path, as_version=4)
 
 
 def code_cells(notebook):
@@ -174,12 +193,77 @@ def differences(stored, fresh) -> list[str]:
     ]
 
 
+# ---- what is stored ----
+
+
+def same_picture(stored: str, fresh: str) -> bool:
+    """Whether two SVGs draw the same: the same shapes and words, every number within a tenth of a point or 1e-3."""
+    if DECIMAL.sub("#", stored) != DECIMAL.sub("#", fresh):
+        return False
+    pairs = zip(map(float, DECIMAL.findall(stored)), map(float, DECIMAL.findall(fresh)), strict=True)
+    return all(abs(a - b) <= max(0.1, RELATIVE * max(abs(a), abs(b))) for a, b in pairs)
+
+
+def looks_the_same(stored, fresh) -> bool:
+    """Whether a cell's fresh outputs say and draw what the stored ones do."""
+    drawn = [[o.get("data", {}).get("image/svg+xml", "") for o in cell.outputs] for cell in (stored, fresh)]
+    return not cell_differences(stored, fresh) and all(map(same_picture, *drawn))
+
+
+def committed(path: Path) -> list[str] | None:
+    """The code of the notebook's cells in the last commit; None where there is no such notebook, or no git."""
+    command = ["git", "-C", str(path.parent), "show", f"HEAD:./{path.name}"]
+    try:
+        done = subprocess.run(command, capture_output=True)
+        cells = json.loads(done.stdout)["cells"] if done.returncode == 0 else None
+    except (OSError, ValueError, KeyError):
+        return None
+    return cells and [nb.joined(c["source"]) for c in cells if c["cell_type"] == "code"]
+
+
+def keep_outputs(stored, fresh, before: list[str] | None) -> None:
+    """Give cells of the fresh notebook the stored outputs that still hold. `before`: the code that made those."""
+    code = [cell.source for cell in code_cells(fresh)]
+    changed = next((n for n, (a, b) in enumerate(zip(code, before or [], strict=False)) if a != b), len(before or []))
+    for n, (old, new) in enumerate(zip(code_cells(stored), code_cells(fresh), strict=True)):
+        timing = "timing" in new.metadata.get("tags", [])
+        if (n < changed and timing and not cell_differences(old, new)) or (not timing and looks_the_same(old, new)):
+            new.outputs = old.outputs
+
+
+# ---- claims ----
+
+
+def claims_of(source: str):
+    """The texts that a cell claims, where they are written out."""
+    source = "\n".join(line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
+    for node in ast.walk(ast.parse(source)):
+        called = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "claim"
+        if called and isinstance(node.args[0], ast.Constant):
+            yield node.args[0].value
+
+
+def prose_of(path: Path) -> str:
+    """The notebook's text and captions, with single spaces."""
+    cells = read(path).cells
+    texts = {kind: [c.source for c in cells if c.cell_type == kind] for kind in ("markdown", "code")}
+    captions = re.findall(r"^#\| *(?:fig-cap|tbl-cap): *(.*)$", "\n".join(texts["code"]), re.M)
+    return " ".join("\n".join(texts["markdown"] + captions).split())
+
+
+def missing_claims(path: Path) -> list[str]:
+    """Texts that cells claim, but that stand neither in the prose nor in a caption."""
+    prose = prose_of(path)
+    claimed = [text for cell in code_cells(read(path)) for text in claims_of(cell.source)]
+    return [text for text in claimed if " ".join(text.split()) not in prose]
+
+
 def notebooks(names=()) -> list[Path]:
     return [Path(n).resolve() for n in names] or sorted(NBS.glob("*.ipynb"))
 
 
 def has_code(path: Path) -> bool:
-    return bool(code_cells(nbformat.read(path, as_version=4)))
+    return bool(code_cells(read(path)))
 
 
 def run_all(paths, workers=2):
@@ -191,7 +275,7 @@ def run_all(paths, workers=2):
 def fingerprint(path: Path) -> str:
     """Changes when the notebook's code or anything it could import changes."""
     digest = hashlib.sha256()
-    for cell in nbformat.read(path, as_version=4).cells:
+    for cell in read(path).cells:
         if cell.cell_type == "code":
             digest.update(cell.source.encode() + b"\0")
     package = [*ROOT.glob("tinyllm/**/*"), *ROOT.glob("book/kit/tinybook/**/*"), *ROOT.glob("book/measurements/**/*")]
@@ -208,11 +292,31 @@ def is_stale(path: Path) -> bool:
 def tidy(paths) -> int:
     """Clean notebooks in place; only those that change are written."""
     for path in paths:
-        before = path.read_text(encoding="utf-8")
-        after = nbformat.writes(clean(nbformat.read(path, as_version=4))) + "\n"
-        if after.strip() != before.strip():
+        after = nbformat.writes(clean(read(path))) + "\n"
+        if after.strip() != path.read_text(encoding="utf-8").strip():
             path.write_text(after, encoding="utf-8")
     return 0
+
+
+def compare(outcome: Outcome) -> list[str]:
+    """What is not as stored, and which claims are not in the text."""
+    return differences(read(outcome.path), outcome.notebook) + unsaid(outcome.path)
+
+
+def unsaid(path: Path) -> list[str]:
+    return [f"{path.name}: claim({text!r}): these words do not stand in the text" for text in missing_claims(path)]
+
+
+def store(outcome: Outcome, fresh: bool = False) -> list[str]:
+    """Write the outputs that changed into the notebook. Returns claims that its text does not make."""
+    if not fresh:
+        keep_outputs(read(outcome.path), outcome.notebook, committed(outcome.path))
+    text = nbformat.writes(outcome.notebook) + "\n"
+    if text.strip() != outcome.path.read_text(encoding="utf-8").strip():
+        outcome.path.write_text(text, encoding="utf-8")
+    SEAL.mkdir(parents=True, exist_ok=True)
+    (SEAL / outcome.path.stem).write_text(fingerprint(outcome.path))
+    return unsaid(outcome.path)
 
 
 def main(argv=None) -> int:
@@ -220,25 +324,26 @@ def main(argv=None) -> int:
     parser.add_argument("notebooks", nargs="*", help="default: all of nbs/")
     parser.add_argument("--check", action="store_true", help="compare with the stored outputs, store nothing")
     parser.add_argument("--stale", action="store_true", help="only notebooks whose code or package changed")
+    parser.add_argument("--fresh", action="store_true", help="store every output anew, times and pictures too")
     parser.add_argument("--tidy", action="store_true", help="run nothing, drop what editors leave in the metadata")
     args = parser.parse_args(argv)
-    paths = notebooks(args.notebooks)
-    if args.tidy:
-        return tidy(paths)
+    try:
+        paths = notebooks(args.notebooks)
+        return tidy(paths) if args.tidy else run(paths, args)
+    except BookError as error:
+        print(*error.problems, sep="\n", file=sys.stderr)
+        return 1
+
+
+def run(paths: list[Path], args) -> int:
+    """Run and store, or compare; exit code 1 when something is wrong in any."""
     if args.stale:
         paths = [p for p in paths if has_code(p) and is_stale(p)]
     failed = 0
     for outcome in run_all(paths):
-        name = outcome.path.name
-        if outcome.notebook is not None and args.check:
-            outcome.differences = differences(nbformat.read(outcome.path, as_version=4), outcome.notebook)
-        elif outcome.notebook is not None:
-            nbformat.write(outcome.notebook, outcome.path)
-            SEAL.mkdir(parents=True, exist_ok=True)
-            (SEAL / outcome.path.stem).write_text(fingerprint(outcome.path))
-        wrong = outcome.error or "\n".join(outcome.differences)
+        wrong = outcome.error or "\n".join(compare(outcome) if args.check else store(outcome, args.fresh))
         failed += bool(wrong)
-        print(f"{'FAILED' if wrong else 'ok':>6}  {name}  {outcome.seconds:.1f} s", flush=True)
+        print(f"{'FAILED' if wrong else 'ok':>6}  {outcome.path.name}  {outcome.seconds:.1f} s", flush=True)
         if wrong:
             print(wrong, file=sys.stderr, flush=True)
     return 1 if failed else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import json
 import re
 import string
 import urllib.parse
@@ -11,10 +12,10 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from . import gallery, pandoc, search, source, weights
+from . import gallery, pandoc, search, source, sources, weights
 from .config import Book, Chapter
 from .pandoc import Walker, element, plain, raw, raw_inline, text_of
-from .refs import relative
+from .refs import identifiers, relative
 
 THEME = pandoc.HERE.parent / "theme"
 TEMPLATE = THEME / "page.html"
@@ -55,7 +56,7 @@ class PageWriter(Walker):
         self.chapter, self.book = chapter, book
         self.headings: list = []
         self.pictures: dict[str, str] = {}
-        self.defined: set[str] = set()
+        self.defines: list[str] = []  # places to link to in the cell that comes
         self.target = ""  # the figure or table whose caption is being written
         self.exported = self.in_callout = False
 
@@ -91,9 +92,7 @@ class PageWriter(Walker):
         fold = options.get("code-fold", "true" if self.book.code_fold else "false")
         label, anchors = "", ""
         if self.exported and self.chapter.module:
-            names = dict.fromkeys(search.anchor(name) for name, _ in search.definitions(code))
-            new = [name for name in names if name not in self.defined]
-            self.defined |= names.keys()
+            new, self.defines = self.defines, []
             label = f' data-module="{escape(self.chapter.module)}"' + "".join(f' id="{n}"' for n in new[:1])
             anchors = "".join(f'<span id="{n}"></span>' for n in new[1:])
         if fold == "false":
@@ -124,6 +123,9 @@ class PageWriter(Walker):
         if "numbered-equation" in classes:
             number = raw(f'<a class="equation-number" href="#{escape(name)}">({options["number"]})</a>')
             return [element("Div", [name, classes, []], [*self.walk(blocks), number])]
+        if "cell-defines" in classes:
+            self.defines = sorted(identifiers(blocks), key=json.dumps(blocks).index)
+            return []
         if "cell" in classes:
             self.exported = "exported" in classes
         return [element("Div", [name, classes, []], self.walk(blocks))]
@@ -175,8 +177,6 @@ class PageWriter(Walker):
         source, size = self.picture(target)
         if "width" in options:
             size += f' style="width: {escape(options["width"])}"'
-        elif size:  # on a phone it scrolls before its letters become too small
-            size += f' style="--width: {size.split(chr(34))[1]}px"'
         image = f'<img src="{source}" alt="{escape(alt)}"{size} loading="lazy">'
         return [raw_inline(f'<span class="picture">{image}</span>')]
 
@@ -262,11 +262,22 @@ def titled(chapter: Chapter) -> str:
 
 
 def sidebar(chapters: list[Chapter], here: Chapter, headings: list) -> str:
-    """All chapters by part; below the present one its sections, for screens without a third column."""
-    lines = []
+    """All chapters by part; below the present one its sections, for screens without a third column.
+
+    Parts called "The workshop: kernels" stand together under the first half of their names, each folded
+    unless it holds the present chapter.
+    """
+    lines, shelf = [], ""
     for part, members in groupby(chapters, key=lambda c: c.part):
-        if part:
-            lines.append(f'<p class="part">{escape(part)}</p>')
+        name, _, group = (part or "").partition(": ")
+        if name and not (group and name == shelf):
+            lines.append(f'<p class="part">{escape(name)}</p>')
+        shelf = name if group else ""
+        members = list(members)
+        if group:
+            state = " open" if any(c.path == here.path for c in members) else ""
+            title = escape(group[0].upper() + group[1:])
+            lines.append(f'<details class="group"{state}><summary>{title}</summary>')
         lines.append("<ul>")
         for chapter in members:
             current = ' aria-current="page"' if chapter.path == here.path else ""
@@ -279,7 +290,7 @@ def sidebar(chapters: list[Chapter], here: Chapter, headings: list) -> str:
                 ]
                 lines += ['<ul class="sections">', *sections, "</ul>"] if sections else []
             lines.append("</li>")
-        lines.append("</ul>")
+        lines.append("</ul>" + "</details>" * bool(group))
     return "\n".join(lines)
 
 
@@ -292,7 +303,7 @@ def contents(headings: list) -> str:
     return "\n".join(["<p>On this page</p>", "<ul>", *items, "</ul>"]) if len(items) > 1 else ""
 
 
-def opening(chapter: Chapter, book: Book) -> str:
+def opening(chapter: Chapter, book: Book, body: Body) -> str:
     if chapter.name == "index":
         title, subtitle, above = escape(book.title), book.subtitle, ""
     else:
@@ -301,12 +312,25 @@ def opening(chapter: Chapter, book: Book) -> str:
     lines += [f'<p class="part">{escape(above)}</p>'] if above else []
     lines += [f"<h1>{title}</h1>"]
     lines += [f'<p class="subtitle">{escape(subtitle)}</p>'] if subtitle else []
-    lines += (
-        [f'<p class="module">This chapter is <code>{escape(chapter.module)}</code></p>']
-        if chapter.module
-        else []
-    )
+    if chapter.path.suffix == ".ipynb":
+        lines += [f'<p class="module">{files_of(chapter, body)}</p>']
     return "\n".join([*lines, "</header>"])
+
+
+def files_of(chapter: Chapter, body: Body) -> str:
+    """The notebook that the chapter is and the module that it exports, with links."""
+
+    def link(target: str, text: str, more: str = "") -> str:
+        return f'<a href="{escape(target)}"{more}>{text}</a>'
+
+    up = relative(sources.FOLDER, chapter.page)
+    notebook = link(f"{up}/{chapter.source}", "the notebook", " download")
+    if not chapter.module:
+        return f"This chapter is a notebook without a module of its own: {notebook}"
+    first = re.search(r'<(?:details|div) class="code-\w+" data-module="[^"]*" id="([^"]+)"', body.html)
+    begins = [link(f"#{first[1]}", "where it begins")] if first else []
+    plain = link(f"{up}/{chapter.module}", "the plain file")
+    return " · ".join([f"This chapter is <code>{escape(chapter.module)}</code>", *begins, notebook, plain])
 
 
 def turn(chapter: Chapter | None, here: Chapter, rel: str, word: str) -> str:
@@ -349,7 +373,7 @@ def write_page(chapter: Chapter, body: Body, chapters: list[Chapter], book: Book
         book_subtitle=escape(book.subtitle),
         pdf=f' <a href="{relative(book.pdf.name, chapter.page)}">PDF</a>' if with_pdf else "",
         sidebar=sidebar(chapters, chapter, body.headings),
-        opening=opening(chapter, book),
+        opening=opening(chapter, book, body),
         body=body.html,
         toc=contents(body.headings),
         previous=turn(before, chapter, "prev", "Previous"),
@@ -391,6 +415,8 @@ def build(book: Book, chapters: list[Chapter], chosen: list[Chapter], problems: 
         if len(page) > LIMIT:
             problems.append(f"{chapter.source}: its page has {len(page):,} bytes, the limit is {LIMIT:,}")
         files[chapter.page] = page
+        if chapter.path.suffix == ".ipynb":
+            files |= sources.files(book.root, [chapter.source, chapter.module])
         files |= {name: picture_bytes(Path(file)) for name, file in body.pictures}
         if weights.USES in body.html and weights.PLACE not in files:
             files |= weights.assets(book.root / "tinyllm" / "models" / "fable", book.cache)

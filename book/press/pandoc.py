@@ -24,7 +24,9 @@ def program() -> str:
 
 def run(arguments: list[str], text: str, cwd: Path | None = None, warnings: list[str] | None = None) -> str:
     """Pandoc's answer. What it warns about goes to `warnings`; where nobody listens, it is an error."""
-    done = subprocess.run([program(), *arguments], input=text, capture_output=True, text=True, cwd=cwd)
+    done = subprocess.run(
+        [program(), *arguments], input=text, capture_output=True, encoding="utf-8", cwd=cwd
+    )
     if done.returncode or (done.stderr.strip() and warnings is None):
         raise RuntimeError(f"pandoc {' '.join(arguments)}: {done.stderr.strip()}")
     if done.stderr.strip():

@@ -182,7 +182,7 @@ class Printer(Placed):
         attr, blocks = content
         name, classes, pairs = attr
         options = dict(pairs)
-        if "chapter-module" in classes:  # stands in the chapter's head
+        if {"chapter-module", "cell-defines"} & set(classes):  # the first stands in the chapter's head
             return []
         if "glossary-entries" in classes:
             return [raw("#glossary["), *self.walk(blocks), raw("]")]
@@ -230,11 +230,16 @@ class Printer(Placed):
         if re.match(r"[a-z]+:", url):
             return [{"t": "Link", "c": [["", [], []], inlines, [url, ""]]}]
         file, _, name = url.partition("#")
+        if "code-link" in classes:  # to the chapter that defines it: a cell has no number
+            name = ""
+            if not file:
+                return inlines
         chapter = "references" if name.startswith("ref-") else Path(file).stem or self.chapter.name
         if f"{chapter}#{name}" not in self.labels:
             self.problem(f"the link to {url} leads nowhere in the printed book", f"({url})")
             return inlines
-        function = {"tl-term": "quiet-link", "tl-home": "paged-link"}.get("".join(classes[:1]), "link")
+        kinds = {"tl-term": "quiet-link", "code-link": "quiet-link", "tl-home": "paged-link"}
+        function = kinds.get("".join(classes[:1]), "link")
         return [raw_inline(f"#{function}(label({quoted(f'{chapter}#{name}')}))["), *inlines, raw_inline("]")]
 
     def on_Cite(self, content):

@@ -105,7 +105,7 @@ class Numbering(Placed):
             self.sections[level + 1 :] = [0] * (6 - level)
             if self.chapter.number and level <= self.depth and "unnumbered" not in classes:
                 number = ".".join([self.chapter.number, *map(str, self.sections[2 : level + 1])])
-            self.target(name, f"Section {number}" if number else text_of(inlines))
+            self.target(name, f"Section {number}" if number else "")
         pairs = [*pairs, ["number", number]] if number else pairs
         return [element("Header", level, [name, classes, pairs], inlines)]
 
@@ -227,6 +227,9 @@ class Pointing(Placed):
             self.problem(f"@{written} refers to nothing in the book", f"@{written}")
             return [plain(f"@{written}")]
         chapter, text = self.targets[name]
+        if not text:  # Quarto would print a number that stands at no heading
+            way = f"link to it: [words](#{name})"
+            self.problem(f"@{written} refers to a heading without a number: {way}", f"@{written}")
         if citation["citationMode"]["t"] == "SuppressAuthor":
             text = re.split(r"[\s\u00a0]", text)[-1]
         elif citation["citationPrefix"]:

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import yaml
 
-from . import pandoc
+from . import nb, pandoc
 from .config import Book, Chapter
 
 OPTION = re.compile(r"#\s*\|\s?(.*)")
@@ -28,8 +28,11 @@ TOLD_LATER = re.compile(r"Duplicate identifier '(fig|tbl|eq|sec)-")  # refs.py k
 TABLE = re.compile(r"<table[\s>]", re.I)
 
 
-def read(chapter: Chapter, book: Book, problems: list[str]) -> Chapter:
-    """The chapter with what stands in its file. The tree is remembered while nothing changes."""
+def read(chapter: Chapter, book: Book, problems: list[str], words: dict[str, str] | None = None) -> Chapter:
+    """The chapter with what stands in its file. The tree is remembered while nothing changes.
+
+    words: names of code in its text that a filter links, with where to (`names.index`).
+    """
     filters = [pandoc.file_hash(f) for f in (*book.notebook_filters, *book.lua_filters)]
     generated = chapter.path.suffix == ".qmd"  # may list the chapters
     titles = [pandoc.file_hash(c.path) for c in book.chapters] if generated else []
@@ -40,6 +43,7 @@ def read(chapter: Chapter, book: Book, problems: list[str]) -> Chapter:
         filters,
         [pandoc.file_hash(f) for f in sorted((book.root / "book").glob("*.yml"))],  # filters read them
         titles,
+        words or {},
         pandoc.own_code("source.py"),
     ]
     found: list[str] = []
@@ -91,11 +95,12 @@ class HtmlTables(pandoc.Walker):
 
 def notebook_of(chapter: Chapter, book: Book) -> dict:
     """The notebook as the filters leave it."""
+    nb.load(chapter.path, chapter.source)
     text = chapter.path.read_text(encoding="utf-8")
     for script in book.notebook_filters:
         command = [sys.executable, str(script)]
         text = subprocess.run(
-            command, input=text, capture_output=True, text=True, check=True, cwd=chapter.path.parent
+            command, input=text, capture_output=True, encoding="utf-8", check=True, cwd=chapter.path.parent
         ).stdout
     return json.loads(text)
 

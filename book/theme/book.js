@@ -108,8 +108,47 @@
     area.remove();
   }
 
+  // A picture that is shown smaller than it is opens at its own size, to be moved about.
+  var zoom = document.createElement("dialog"), closing = document.createElement("button");
+  zoom.className = "zoom";
+  closing.textContent = "Close";
+  closing.addEventListener("click", function () { zoom.close(); });
+  zoom.addEventListener("click", function (event) { if (event.target.localName === "img") zoom.close(); });
+  function enlarge(picture) {
+    var image = picture.querySelector("img"), whole = image.cloneNode();
+    zoom.setAttribute("aria-label", "The picture at its own size");
+    whole.loading = "eager";
+    whole.style.width = image.getAttribute("width") + "px";
+    zoom.replaceChildren(closing, whole);
+    document.body.append(zoom);
+    zoom.showModal();
+  }
+  function fit() {
+    all("article .picture").forEach(function (picture) {
+      var image = picture.querySelector("img[width]");
+      var smaller = Boolean(image && image.clientWidth && image.clientWidth < 0.9 * image.getAttribute("width"));
+      picture.classList.toggle("smaller", smaller);
+      if (smaller) {
+        picture.tabIndex = 0;
+        picture.setAttribute("role", "button");
+        picture.setAttribute("aria-label", "Enlarge the picture: " + image.alt);
+      } else ["tabindex", "role", "aria-label"].forEach(function (name) { picture.removeAttribute(name); });
+    });
+  }
+  all("article .picture").forEach(function (picture) {
+    picture.addEventListener("click", function () { if (picture.matches(".smaller")) enlarge(picture); });
+    picture.addEventListener("keydown", function (event) {
+      if (!picture.matches(".smaller") || (event.key !== "Enter" && event.key !== " ")) return;
+      event.preventDefault();
+      enlarge(picture);
+    });
+  });
+  fit();
+  addEventListener("resize", fit);
+  addEventListener("toggle", fit, true); // what was folded has no width before
+
   // What scrolls can be reached by keyboard.
-  all("article pre, .table-wrap, .numbered-equation, article .picture, article math").forEach(function (box) {
+  all("article pre, .table-wrap, .numbered-equation, article math").forEach(function (box) {
     if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
   });
 

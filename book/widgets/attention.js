@@ -133,7 +133,7 @@ export class Attention extends Reader {
       <p class="lesson" ?hidden=${this.mask && this.scaled}>${this.lesson()}</p>
       ${own
         ? html`<label class="label" for="own">Your own words, at most ${MOST} tokens</label>
-            <textarea id="own" rows="2" spellcheck="false" .value=${this.text} @input=${(e) => this.onText(e.target.value)}></textarea>
+            <textarea id="own" rows="2" spellcheck="false" .value=${this.text} @keydown=${(e) => { if (e.key === "Enter") e.preventDefault(); }} @input=${(e) => this.onText(e.target.value)}></textarea>
             ${this.note ? html`<p class="note">${this.note}</p>` : nothing}`
         : this.loader.button("type your own words")}`;
   }

@@ -1,32 +1,32 @@
 // <tl-batching>: the same requests under static and under continuous batching, side by side, step by step.
 //
-// data: {places, traces: [{name, requests: [[arrives at step, answer tokens]]}], trace, step (the first state)}
+// data: {rows, traces: [{name, requests: [[arrives at step, answer tokens]]}], trace, step (the first state)}
 // A request that enters in step s computes its prompt and its first token in it, then one token a step.
 import { COLORS, TinyElement, css, define, html, nothing, unsafeCSS } from "./base.js";
 
 const PACE = 110; // ms a step, when playing
-const WAYS = [["static", "Static: a group leaves together"], ["continuous", "Continuous: a free place is taken"]];
+const WAYS = [["static", "Static: a group leaves together"], ["continuous", "Continuous: a free row is taken"]];
 
-/** Where and when each request runs: [{place, start, end}], as the chapter's PlaceScheduler decides. */
-export function simulate(requests, places, together) {
-  const held = Array(places).fill(null), waiting = [], bars = [];
+/** Where and when each request runs: [{row, start, end}], as the chapter's RowScheduler decides. */
+export function simulate(requests, rows, together) {
+  const held = Array(rows).fill(null), waiting = [], bars = [];
   let now = 0, coming = 0, left = requests.length;
   while (left) {
     while (coming < requests.length && requests[coming][0] <= now) waiting.push(coming++);
     if (!together || held.every((one) => one === null)) {
-      for (let place = 0; place < places && waiting.length; place++) {
-        if (held[place] !== null) continue;
-        const i = held[place] = waiting.shift();
-        bars[i] = { place, start: now, end: now + requests[i][1] };
+      for (let row = 0; row < rows && waiting.length; row++) {
+        if (held[row] !== null) continue;
+        const i = held[row] = waiting.shift();
+        bars[i] = { row, start: now, end: now + requests[i][1] };
       }
     }
     if (held.every((one) => one === null)) {
-      now = requests[coming][0]; // nobody is there: on to the next arrival
+      now = requests[coming][0]; // no request is there: on to the next arrival
       continue;
     }
     now += 1;
-    held.forEach((i, place) => {
-      if (i !== null && bars[i].end === now) { held[place] = null; left -= 1; }
+    held.forEach((i, row) => {
+      if (i !== null && bars[i].end === now) { held[row] = null; left -= 1; }
     });
   }
   return bars;
@@ -50,14 +50,14 @@ class Batching extends TinyElement {
     this.stop();
   }
 
-  simulate(requests, places, together) { return simulate(requests, places, together); }
+  simulate(requests, rows, together) { return simulate(requests, rows, together); }
 
   choose(trace) {
     this.stop();
     this.trace = trace;
-    const { places, traces } = this.given;
+    const { rows, traces } = this.given;
     this.requests = traces[trace].requests;
-    this.runs = Object.fromEntries(WAYS.map(([way]) => [way, simulate(this.requests, places, way === "static")]));
+    this.runs = Object.fromEntries(WAYS.map(([way]) => [way, simulate(this.requests, rows, way === "static")]));
     this.ends = Object.fromEntries(WAYS.map(([way]) => [way, Math.max(...this.runs[way].map(({ end }) => end))]));
     this.last = Math.max(...Object.values(this.ends));
     this.now = Math.min(this.now ?? this.last, this.last);
@@ -71,7 +71,7 @@ class Batching extends TinyElement {
     const started = bars.filter(({ start }) => start < this.now), arrived = bars.filter((_, i) => this.requests[i][0] < this.now);
     const waits = arrived.map((bar) => Math.min(bar.start, this.now) - this.requests[bars.indexOf(bar)][0]);
     return {
-      used: now ? worked / (this.given.places * now) : 0,
+      used: now ? worked / (this.given.rows * now) : 0,
       done: bars.filter(({ end }) => end <= this.now).length,
       queue: bars.flatMap(({ start }, i) => (this.requests[i][0] < this.now && start >= this.now ? [i] : [])),
       wait: waits.length ? waits.reduce((a, b) => a + b, 0) / waits.length : 0,
@@ -82,7 +82,7 @@ class Batching extends TinyElement {
   sentence() {
     const say = ([way]) => {
       const { used, done, queue } = this.state(way);
-      return `${way}: ${done} of ${this.requests.length} done, ${queue.length} waiting, places used ${percent(used)}`;
+      return `${way}: ${done} of ${this.requests.length} done, ${queue.length} waiting, rows in use ${percent(used)}`;
     };
     return `After step ${this.now}. ${WAYS.map(say).join(". ")}.`;
   }
@@ -139,7 +139,7 @@ class Batching extends TinyElement {
     const { traces } = this.given, still = !this.moves;
     return html`
       ${WAYS.map(([way, name]) => this.lane(way, name))}
-      <p class="legend"><span><i class="first"></i> prompt and first token</span> <span><i class="more"></i> one token a step</span> <span><i class="empty"></i> a place without work</span></p>
+      <p class="legend"><span><i class="first"></i> prompt and first token</span> <span><i class="more"></i> one token a step</span> <span><i class="empty"></i> a row without work</span></p>
       <div class="time">
         <button type="button" class="play" @click=${this.onPlay}>${this.playing ? "Stop" : still ? "To the end" : this.now >= this.last ? "Play again" : "Play"}</button>
         <label><span class="label">Step <b>${this.now}</b> of ${this.last}</span>
@@ -151,27 +151,27 @@ class Batching extends TinyElement {
   }
 
   lane(way, name) {
-    const { places } = this.given, { now, last, requests } = this, end = this.ends[way], bars = this.runs[way];
+    const { rows } = this.given, { now, last, requests } = this, end = this.ends[way], bars = this.runs[way];
     const { used, done, queue, wait } = this.state(way), at = (step) => `${((100 * step) / last).toFixed(3)}%`;
     const over = Math.min(now, end);
-    const bar = ({ place, start, end: stop }, i) => {
+    const bar = ({ row, start, end: stop }, i) => {
       const until = Math.min(stop, now);
       if (until <= start) return nothing;
       const wide = (stop - start) / last > 0.028;
-      return html`<span class="bar ${stop <= now ? "" : "runs"}" style="left: ${at(start)}; width: ${at(until - start)}; top: calc(${place} * var(--row))"><i style="width: ${(100 / (until - start)).toFixed(2)}%"></i>${
-        wide && until - start > 1 ? html`<b>${letter(i)}</b>` : nothing}</span>`;
+      return html`<span class="bar ${stop <= now ? "" : "runs"}" style="left: ${at(start)}; width: ${at(until - start)}; top: calc(${row} * var(--row))"><i style="width: ${(100 / (until - start)).toFixed(2)}%"></i>${
+        until - start > 1 ? html`<b class=${wide ? "" : "narrow"}>${letter(i)}</b>` : nothing}</span>`;
     };
     return html`<div class="lane ${way}">
       <p class="name">${name}</p>
-      <div class="field" role="img" style="--places: ${places}" aria-label="${name}. ${several(places, "place")}, ${done} of ${requests.length} requests done after step ${now}; ${queue.length} waiting.">
+      <div class="field" role="img" style="--rows: ${rows}" aria-label="${name}. ${several(rows, "row")}, ${done} of ${requests.length} requests done after step ${now}; ${queue.length} waiting.">
         <span class="ground" style="width: ${at(over)}"></span>
         ${bars.map(bar)}
         <span class="cursor" style="left: ${at(now)}"></span>
       </div>
-      <p class="queue"><span class="label">Waiting</span> ${queue.length ? queue.map((i) => html`<span class="one">${letter(i)}</span>`) : html`<span class="label">nobody</span>`}</p>
+      <p class="queue"><span class="label">Waiting</span> ${queue.length ? queue.map((i) => html`<span class="one">${letter(i)}</span>`) : html`<span class="label">none</span>`}</p>
       <dl class="counts">
         <div><dt>done</dt><dd>${done} of ${requests.length}${done === requests.length ? html` <small>after step ${end}</small>` : nothing}</dd></div>
-        <div><dt>places used</dt><dd>${percent(used)}</dd></div>
+        <div><dt>rows in use</dt><dd>${percent(used)}</dd></div>
         <div><dt>steps waited, mean</dt><dd>${wait.toFixed(1)}</dd></div>
       </dl>
     </div>`;
@@ -183,13 +183,14 @@ class Batching extends TinyElement {
     .label b { color: var(--tl-ink); font-variant-numeric: tabular-nums; }
     .name { margin: 0.2rem 0 0.35rem; font-weight: 650; }
     .lane + .lane { margin-top: 1rem; }
-    .field { position: relative; height: calc(var(--places) * var(--row)); background: repeating-linear-gradient(to bottom, transparent 0 calc(var(--row) - 1px), var(--tl-line) calc(var(--row) - 1px) var(--row)); border-top: 1px solid var(--tl-line); overflow: hidden; }
+    .field { position: relative; height: calc(var(--rows) * var(--row)); background: repeating-linear-gradient(to bottom, transparent 0 calc(var(--row) - 1px), var(--tl-line) calc(var(--row) - 1px) var(--row)); border-top: 1px solid var(--tl-line); overflow: hidden; }
     .ground, .empty { background: repeating-linear-gradient(135deg, color-mix(in srgb, var(--tl-muted) 38%, transparent) 0 2px, transparent 2px 7px); }
     .ground { position: absolute; inset: 0 auto 0 0; }
     .bar { position: absolute; height: calc(var(--row) - 3px); margin-top: 1px; border-radius: 3px; background: var(--more); box-shadow: 1px 0 0 var(--tl-raised); overflow: hidden; }
     .bar.runs { border-radius: 3px 0 0 3px; }
     .bar i { position: absolute; inset: 0 auto 0 0; background: var(--first); }
     .bar b { position: absolute; right: 0.25rem; top: 0; color: #fff; font-size: 0.75rem; line-height: calc(var(--row) - 3px); }
+    .bar b.narrow { right: 0; width: 100%; font-size: 0.625rem; text-align: center; }
     .cursor { position: absolute; top: 0; bottom: 0; width: 2px; margin-left: -1px; background: var(--tl-ink); }
     .queue { display: flex; flex-wrap: wrap; align-items: center; gap: 0.2rem; min-height: 1.9rem; margin: 0.35rem 0 0; }
     .one { min-width: 1.35rem; padding: 0 0.25rem; border: 1px solid var(--tl-edge); border-radius: 4px; font-size: 0.75rem; line-height: 1.3rem; text-align: center; }
@@ -198,7 +199,7 @@ class Batching extends TinyElement {
     .counts dt { color: var(--tl-muted); font-size: 0.75rem; }
     .counts dd { margin: 0; font-size: 1.1rem; line-height: 1.3; font-weight: 650; font-variant-numeric: tabular-nums; }
     .counts small { color: var(--tl-muted); font-weight: 400; }
-    @container (max-width: 30rem) { .counts { gap: 0.2rem 0.9rem; } .counts > div { min-width: 4.4rem; } }
+    @container (max-width: 30rem) { .bar b.narrow { display: none; } .counts { gap: 0.2rem 0.9rem; } .counts > div { min-width: 4.4rem; } }
     .legend { margin: 0.9rem 0 0.6rem; color: var(--tl-muted); font-size: 0.8125rem; }
     .legend i { display: inline-block; width: 0.85rem; height: 0.75rem; margin: 0 0.1rem -0.1rem 0; border-radius: 2px; }
     .legend span { margin-right: 0.5rem; white-space: nowrap; }

@@ -3,58 +3,57 @@
 
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
-/** Blocks 1 to `numBlocks`: who is held how often, and in which order the idle ones are given out. */
+/** Blocks 1 to `numBlocks`: how often each is held, and which are free. `onEvict(block, hash)` is called when content is lost. */
 export class BlockPool {
-  constructor(numBlocks) {
-    this.numBlocks = numBlocks;
-    this.counts = new Array(numBlocks + 1).fill(0);
-    this.idle = Array.from({ length: numBlocks }, (_, i) => i + 1); // first to be given out first
-    this.names = new Map();
-    this.onReuse = () => {};
+  constructor(numBlocks, onEvict = () => {}) {
+    [this.numBlocks, this.onEvict] = [numBlocks, onEvict];
+    this.refCounts = new Array(numBlocks + 1).fill(0);
+    this.freeBlockQueue = Array.from({ length: numBlocks }, (_, i) => i + 1); // first to be given out first
+    this.blockHashes = new Map();
     this.fenced = []; // [last step that may touch them, blocks]
     this.stepsDone = 0;
   }
 
-  /** Take n idle blocks, forgetting what they held. The caller has looked that there are as many. */
-  allocate(n) {
-    const taken = this.idle.splice(0, n);
+  /** Take n free blocks; their content is lost. The caller knows that n are free. */
+  getNewBlocks(n) {
+    const taken = this.freeBlockQueue.splice(0, n);
     for (const block of taken) {
-      this.counts[block] = 1;
-      const name = this.names.get(block);
-      if (name === undefined) continue;
-      this.names.delete(block);
-      this.onReuse(block, name);
+      this.refCounts[block] = 1;
+      const hash = this.blockHashes.get(block);
+      if (hash === undefined) continue;
+      this.blockHashes.delete(block);
+      this.onEvict(block, hash);
     }
     return taken;
   }
 
-  /** Hold these blocks once more; idle ones leave the line with content and name. */
-  share(blocks) {
+  /** Hold these blocks once more. Free ones leave the queue, content and hash kept. */
+  touch(blocks) {
     for (const block of blocks) {
-      if (this.counts[block] === 0) this.idle.splice(this.idle.indexOf(block), 1);
-      this.counts[block] += 1;
+      if (this.refCounts[block] === 0) this.freeBlockQueue.splice(this.freeBlockQueue.indexOf(block), 1);
+      this.refCounts[block] += 1;
     }
   }
 
-  /** Let go of each block once, as soon as step `fence` is over. */
-  free(blocks, fence = -1) {
+  /** Release each block once, as soon as step `fence` is over. */
+  freeBlocks(blocks, fence = -1) {
     if (fence > this.stepsDone) {
       this.fenced.push([fence, [...blocks]]);
       return;
     }
     for (const block of [...blocks].reverse()) {
-      if (this.counts[block] === 0) throw new RangeError(`block ${block} is freed, but nobody holds it`);
-      this.counts[block] -= 1;
-      if (this.counts[block] > 0) continue;
-      if (this.names.has(block)) this.idle.push(block);
-      else this.idle.unshift(block);
+      if (this.refCounts[block] === 0) throw new RangeError(`block ${block} is freed, but nobody holds it`);
+      this.refCounts[block] -= 1;
+      if (this.refCounts[block] > 0) continue;
+      if (this.blockHashes.has(block)) this.freeBlockQueue.push(block);
+      else this.freeBlockQueue.unshift(block);
     }
   }
 
   /** Step `step` and all before it are over: what was fenced by them is let go. */
   finishStep(step) {
     this.stepsDone = Math.max(step, this.stepsDone);
-    while (this.fenced.length && this.fenced[0][0] <= this.stepsDone) this.free(this.fenced.shift()[1]);
+    while (this.fenced.length && this.fenced[0][0] <= this.stepsDone) this.freeBlocks(this.fenced.shift()[1]);
   }
 }
 
@@ -80,16 +79,16 @@ export class Tenants {
 
   enter(name, tokens, shared) {
     const more = this.blocksFor(tokens) - shared.length;
-    if (more > this.pool.idle.length) return false;
-    this.pool.share(shared);
-    this.running.set(name, { tokens, blocks: [...shared, ...this.pool.allocate(more)] });
+    if (more > this.pool.freeBlockQueue.length) return false;
+    this.pool.touch(shared);
+    this.running.set(name, { tokens, blocks: [...shared, ...this.pool.getNewBlocks(more)] });
     return true;
   }
 
   grow(name, tokens) {
     const request = this.running.get(name), more = this.blocksFor(request.tokens + tokens) - request.blocks.length;
-    if (more > this.pool.idle.length) return false;
-    request.blocks.push(...this.pool.allocate(more));
+    if (more > this.pool.freeBlockQueue.length) return false;
+    request.blocks.push(...this.pool.getNewBlocks(more));
     request.tokens += tokens;
     return true;
   }
@@ -101,7 +100,7 @@ export class Tenants {
   abort(name) { this.leave(name, this.step); }
 
   leave(name, fence) {
-    this.pool.free(this.running.get(name).blocks, fence);
+    this.pool.freeBlocks(this.running.get(name).blocks, fence);
     this.running.delete(name);
   }
 
@@ -122,8 +121,8 @@ export class Tenants {
   get state() {
     const { pool } = this;
     return {
-      block_size: this.blockSize, num_blocks: pool.numBlocks, step: this.step, counts: [...pool.counts],
-      idle: [...pool.idle], fenced: pool.fenced.map(([step, blocks]) => [step, [...blocks]]),
+      block_size: this.blockSize, num_blocks: pool.numBlocks, step: this.step, counts: [...pool.refCounts],
+      idle: [...pool.freeBlockQueue], fenced: pool.fenced.map(([step, blocks]) => [step, [...blocks]]),
       requests: Array.from(this.running, ([name, { tokens, blocks }]) => ({ name, tokens, blocks: [...blocks] })),
     };
   }

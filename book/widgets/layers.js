@@ -1,4 +1,4 @@
-// <tl-layers>: one token on its way up through Fable: what it would say after each layer, how loud its
+// <tl-layers>: one token on its way up through Fable: what it would say after each layer, how large its
 // stream is, how much attention and MLP add, and what happens without one of the layers.
 //
 // data: tokens [T texts]; names {id: text}; runs [9], with all layers, then without each one:
@@ -178,7 +178,7 @@ class Layers extends TinyElement {
         <span class="name">${l ? `layer ${l}` : "own row"}</span>
         <span class="guesses">${best.map(guess)}</span>
         <span class="adds">${l ? html`${bar("attention", wrote[l - 1][0])}${bar("mlp", wrote[l - 1][1])}` : nothing}</span>
-        <span class="loud" title="loudness of the stream">${loud[l].toFixed(2)}</span>
+        <span class="loud" title="root mean square of the stream">${loud[l].toFixed(2)}</span>
         <span>${l ? html`<button type="button" aria-pressed=${this.out === l - 1} aria-label="Leave out layer ${l}"
           title="Leave out layer ${l}" @click=${() => this.leaveOut(l - 1)}>skip</button>` : nothing}</span>
       </div>`)}</div>`;

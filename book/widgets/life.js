@@ -5,7 +5,7 @@
 //   text      pieces: [[text, id]]
 //   queue     running, waiting: [[name, computed, tokens]]
 //   plan      rows: [[name, start, count, tokens, samples]], budget
-//   blocks    table: [[block, [texts], "found" | "new" | ""]], size, idle
+//   blocks    table: [[block, [texts], "found" | "new" | ""]], size, free
 //   batch     flat: [[name, text, position, slot]]
 //   forward   shapes: [[what, shape, chapter]]
 //   sample    likely: [[text, probability]], chosen, temperature
@@ -112,11 +112,11 @@ class Life extends TinyElement {
       <p class="label">${used} of a budget of ${budget} tokens</p>`;
   }
 
-  blocks({ table, size, idle }) {
+  blocks({ table, size, free }) {
     return html`<ol class="blocks">${table.map(([block, texts, how]) => html`<li class=${how}><b>block ${block}</b>
         <span class="slots">${Array.from({ length: size }, (_, i) => html`<bdi class=${texts[i] === undefined ? "free" : ""}>${texts[i] === undefined ? "" : visible(texts[i])}</bdi>`)}</span>
-        <span class="how">${{ found: "found in the cache", new: "new", named: "keeps its name" }[how] ?? ""}</span></li>`)}</ol>
-      <p class="label">${idle} idle blocks</p>`;
+        <span class="how">${{ found: "found in the cache", new: "new", named: "keeps its hash" }[how] ?? ""}</span></li>`)}</ol>
+      <p class="label">${free} free blocks</p>`;
   }
 
   batch({ flat }) {

@@ -1,7 +1,9 @@
 // <tl-loop>: the loop of chapter 1, one step at a time: see what could come next, take one, ask again.
 //
-// data: {prompt, ids, tokens: {id: text}, tree, size, end, needs: ["fable"]}
+// data: {prompt, ids, tokens: {id: text}, tree, size, end, needs: ["fable"], write?: [id]}
 // tree: the likeliest tokens after the prompt, [[id, probability, tree after it], ...], some steps deep.
+// write: the tokens of a sentence that the tree leads along. With them it writes by itself, first this
+// sentence, then, once the model is loaded, others, and the reader looks on: the book's front page.
 import { COLORS, TinyElement, css, define, html, nothing, unsafeCSS } from "./base.js";
 import { nameOf } from "./characters.js";
 import { FableLoader, loaderStyle } from "./fable-loader.js";
@@ -10,26 +12,36 @@ import { sample, softmax } from "./sampling.js";
 const SHOWN = 5;
 const LONGEST = 400; // UTF-16 units of the reader's prompt
 const PAUSE = 250; // ms after a key before the model reads
+const PACE = 650; // ms from one token that it writes by itself to the next
+const MOST = 60; // tokens that it writes by itself
 
 const number = new Intl.NumberFormat("en");
 const percent = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)}%`;
 const encoder = new TextEncoder(), decoder = new TextDecoder();
 
 class Loop extends TinyElement {
-  static properties = { ...TinyElement.properties, choices: { state: true }, busy: { state: true } };
+  static properties = { ...TinyElement.properties, choices: { state: true }, busy: { state: true }, writing: { state: true } };
 
   ready(data) {
     this.prompt = data.prompt;
     this.size = data.size;
-    this.loader = new FableLoader(this, { then: () => this.go() });
+    this.sentence = data.write ?? null;
+    this.loader = new FableLoader(this, { then: () => this.sentence ? this.onAgain() : this.go() });
     this.seed = 1;
     this.begin(data.ids);
     this.fromTree(data);
+    if (!this.sentence) return;
+    this.data = data;
+    const whole = () => { this.stop(); while (!this.logits && this.picked.length < this.sentence.length) this.draw(); };
+    addEventListener("beforeprint", whole);
+    if (this.moves) this.write();
+    else whole();
   }
 
   disconnectedCallback() {
     super.disconnectedCallback();
     clearTimeout(this.waiting);
+    this.stop();
   }
 
   begin(ids) { [this.start, this.picked, this.history] = [ids, [], []]; }
@@ -56,12 +68,13 @@ class Loop extends TinyElement {
     this.asking = new AbortController();
     const { signal } = this.asking, goesOn = done.length > 0 && done.length < wanted.length && done.every((id, i) => id === wanted[i]);
     if (!goesOn) this.session = fable.start();
-    const session = this.session, logits = await session.read(wanted.slice(goesOn ? done.length : 0), { signal });
+    const session = this.session, begun = performance.now(), logits = await session.read(wanted.slice(goesOn ? done.length : 0), { signal });
     if (signal.aborted) {
       if (this.session === session) this.session = null;
       return;
     }
     this.busy = false;
+    this.took = goesOn ? performance.now() - begun : null;
     this.logits = Float32Array.from(logits);
     const shares = softmax(this.logits), order = Array.from(shares.keys()).sort((a, b) => shares[b] - shares[a] || a - b);
     this.choices = order.slice(0, SHOWN).map((id) => ({ id, share: shares[id] }));
@@ -82,8 +95,9 @@ class Loop extends TinyElement {
     const among = this.choices.find((choice) => choice.id === id);
     const share = among?.share ?? softmax(this.logits)[id];
     this.picked = [...this.picked, id];
-    this.history = [...this.history, { id, share, by }];
+    this.history = [...this.history, { id, share, by, among: this.choices }];
     await this.ask();
+    if (this.sentence) return;
     await this.updateComplete;
     if (!this.choices.length) (this.renderRoot.querySelector(".load button") ?? this.renderRoot.querySelector(".back")).focus();
   }
@@ -95,7 +109,7 @@ class Loop extends TinyElement {
     const seed = this.seed, outputIndex = this.picked.length;
     const logits = this.logits ?? Float32Array.from(this.choices, ({ share }) => Math.log(share));
     const at = sample(logits, { seed, outputIndex });
-    this.pick(this.logits ? at : this.choices[at].id, "dice");
+    return this.pick(this.logits ? at : this.choices[at].id, "dice");
   }
 
   onBack() {
@@ -107,11 +121,43 @@ class Loop extends TinyElement {
   onAgain() {
     this.seed++;
     this.begin(this.start);
-    this.ask();
+    const asked = this.ask();
+    if (this.sentence) Promise.resolve(asked).then(() => this.write());
+  }
+
+  // Writing by itself
+
+  get full() { return !this.choices.length || this.picked.length >= MOST; }
+
+  draw() {
+    if (this.logits) return this.onDice();
+    return this.pick(this.sentence[this.picked.length], "dice");
+  }
+
+  write() {
+    this.writing = !this.full;
+    clearTimeout(this.tick);
+    if (!this.writing) { this.announce(`Fable wrote: ${this.prompt}${this.history.map(({ id }) => this.textOf(id)).join("")}`); return; }
+    this.tick = setTimeout(async () => {
+      await this.draw();
+      if (this.writing) this.write();
+    }, PACE);
+  }
+
+  stop() {
+    clearTimeout(this.tick);
+    this.writing = false;
+  }
+
+  onWrite() {
+    if (this.writing) this.stop();
+    else if (this.full) this.onAgain();
+    else this.write();
   }
 
   onType(text) {
     this.prompt = text;
+    this.stop();
     clearTimeout(this.waiting);
     this.waiting = setTimeout(() => {
       const ids = this.loader.fable.tokenizer.encode(text);
@@ -127,6 +173,7 @@ class Loop extends TinyElement {
   textOf(id) { return id === this.end ? "" : decoder.decode(this.bytes(id)); }
 
   say() {
+    if (this.sentence) return; // as a whole, at its end
     const [best] = this.choices;
     this.announce(best ? `${this.ids.length} tokens. Likeliest next: ${this.name(best.id)}, ${percent(best.share)}.` : this.state());
   }
@@ -137,7 +184,35 @@ class Loop extends TinyElement {
     return `${number.format(this.ids.length)} tokens in, ${number.format(this.size)} probabilities out.`;
   }
 
+  /** What is seen while it writes: the text, and what the newest token was drawn from. */
+  writer() {
+    const { fable } = this.loader, last = this.history[this.history.length - 1];
+    const among = last?.among ?? this.choices, shown = among.slice(0, SHOWN);
+    if (last && !shown.some(({ id }) => id === last.id)) shown.splice(SHOWN - 1, 1, { id: last.id, share: last.share });
+    const longest = Math.max(...shown.map(({ share }) => share));
+    const speed = this.took ? ` The last took ${number.format(Math.max(1, Math.round(this.took)))} ms.` : "";
+    return html`
+      ${fable ? html`<label class="label" for="prompt">The prompt: type your own</label>
+        <input id="prompt" type="text" maxlength=${LONGEST} spellcheck="false" autocapitalize="off" autocomplete="off"
+          .value=${this.prompt} @input=${(e) => this.onType(e.target.value)} @keydown=${(e) => e.key === "Enter" && this.onWrite()}>` : nothing}
+      <div class="writer">
+        <p class="text">${this.prompt}${this.history.map(({ id }, i) => html`<bdi class="new ${
+          i === this.history.length - 1 ? "newest" : ""}">${this.textOf(id)}</bdi>`)}</p>
+        <div class="drawn">
+          <p class="label">${last ? "Drawn from" : "What may come next"}</p>
+          ${shown.map(({ id, share }) => html`<div class="choice ${id === last?.id ? "chosen" : ""}"><bdi class="token">${this.name(id)}</bdi
+            ><span class="lane"><span class="bar" style="width: ${(100 * share / longest).toFixed(2)}%"></span></span><span class="share">${percent(share)}</span></div>`)}
+        </div>
+      </div>
+      <p class="state">${number.format(this.ids.length)} tokens so far, each drawn from ${number.format(this.size)}.${speed}</p>
+      <div class="buttons">
+        <button type="button" class="write" @click=${this.onWrite}>${this.writing ? "Pause" : this.full ? (fable ? "Write another" : "Write it again") : "Write on"}</button>
+        ${this.loader.button("write more")}
+      </div>`;
+  }
+
   widget() {
+    if (this.sentence) return this.writer();
     const { fable } = this.loader, rest = 1 - this.choices.reduce((sum, { share }) => sum + share, 0);
     const longest = Math.max(rest, ...this.choices.map(({ share }) => share));
     const bar = (share) => html`<span class="lane"><span class="bar" style="width: ${(100 * share / longest).toFixed(2)}%"></span></span>`;
@@ -168,7 +243,7 @@ class Loop extends TinyElement {
   }
 
   table() {
-    if (!this.choices) return null;
+    if (!this.choices || this.sentence) return null; // the rows are words and numbers already
     return {
       columns: ["What may come next", "Probability"],
       rows: this.choices.map(({ id, share }) => [this.name(id), percent(share)]),
@@ -198,6 +273,18 @@ class Loop extends TinyElement {
     .share { text-align: right; font-variant-numeric: tabular-nums; }
     .buttons { display: flex; flex-wrap: wrap; gap: 0.4rem; margin: 0.6rem 0; }
     .buttons + .label { margin-bottom: 0.4rem; }
+    .writer { display: grid; gap: 0.4rem 1.6rem; }
+    @container (min-width: 34rem) { .writer { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); } }
+    .writer .text { min-height: 5.4rem; }
+    .writer .choice { min-height: 1.45rem; margin: 0; padding: 0 0.4rem; border: 0; }
+    .writer .choice .bar { background: ${unsafeCSS(COLORS.other)}; }
+    .writer .chosen { background: color-mix(in srgb, ${unsafeCSS(COLORS.token)} 16%, var(--tl-raised)); }
+    .writer .chosen .bar { background: ${unsafeCSS(COLORS.token)}; }
+    .writer + .state { margin-top: 0.5rem; font-size: 0.8125rem; }
+    @container (min-width: 34rem) { .write { min-width: 8.5rem; } }
+    .writer ~ .buttons { margin-block: 0.4rem; }
+    @media print { .writer ~ .buttons { display: none; } }
+    @media (pointer: coarse) { .writer .choice { min-height: 1.45rem; } }
     @media (pointer: coarse) { .choice { min-height: 2.5rem; } .choices { min-height: 16.2rem; } }
     @container (max-width: 30rem) { .choice { grid-template-columns: 5.2rem minmax(0, 1fr) 2.8rem; gap: 0.4rem; padding-inline: 0.5rem; } }
   `];

@@ -1,4 +1,4 @@
-// <tl-prefix>: prompts, the names of their blocks, and a small cache that finds them again.
+// <tl-prefix>: prompts, the hashes of their blocks, and a small cache that finds them again.
 //
 // data: {merges, special_tokens, pattern (what BPE takes), num_blocks, block_size, prompts: [text], salts: [text],
 //   sent: [[prompt, salt or null]] (served already), text, salt (of the first state)}
@@ -109,27 +109,27 @@ class Prefix extends TinyElement {
         <span class="go"><button type="button" class="main" ?disabled=${!ids.length} @click=${this.onSend}>Send it</button>
           <button type="button" @click=${this.onEmpty}>Empty the cache</button></span>
       </div>
-      <p class="label" id="chain">Its blocks of ${count(size, "token")} and their names; pick one to see what its name is made of</p>
+      <p class="label" id="chain">Its blocks of ${count(size, "token")} and their hashes; pick one to see what its hash is made of</p>
       <div class="chain" role="group" aria-labelledby="chain">
         <span class="card link"><span class="words">${this.salt === null ? "first link" : `salt “${this.salt}”`}</span><code>${short(hexOf(firstLink(this.salt)))}</code></span>
         ${this.names.map((name, i) => html`<button type="button" class="card ${this.fate(i)}" aria-pressed=${i === this.chosen} @click=${() => { this.chosen = i; }}>
           <span class="words">${this.words(ids.slice(i * size, (i + 1) * size)).map((word) => html`<bdi>${word}</bdi>`)}</span>
           <code>${short(name)}</code><span class="fate">${{ found: `found in block ${this.found[i]}`, again: "there, but last", new: "not there" }[this.fate(i)]}</span></button>`)}
-        ${whole < ids.length ? html`<span class="card rest"><span class="words">${this.words(ids.slice(whole)).map((word) => html`<bdi>${word}</bdi>`)}</span><span class="fate">not full: no name</span></span>` : nothing}
+        ${whole < ids.length ? html`<span class="card rest"><span class="words">${this.words(ids.slice(whole)).map((word) => html`<bdi>${word}</bdi>`)}</span><span class="fate">not full: no hash</span></span>` : nothing}
       </div>
       ${this.recipe()}
       <p class="happened">${this.happened ? html`<b>${this.happened}</b> Sent again: ` : ""}${this.sentence()}</p>
       ${this.tree()}
       <dl class="figures">
         ${[["tokens asked for", this.server.cache.queries], ["of them found", this.server.cache.hits], ["blocks forgotten", this.server.cache.evictions],
-          ["blocks with a name", `${this.server.cache.blocks.size} of ${this.given.num_blocks}`]].map(([name, value]) => html`<div><dt>${name}</dt><dd>${value.toLocaleString("en")}</dd></div>`)}
+          ["blocks with a hash", `${this.server.cache.blocks.size} of ${this.given.num_blocks}`]].map(([name, value]) => html`<div><dt>${name}</dt><dd>${value.toLocaleString("en")}</dd></div>`)}
       </dl>`;
   }
 
-  /** What the chosen block's name is the hash of. */
+  /** What the chosen block's hash is made of. */
   recipe() {
     const { chosen, names, given: { block_size: size } } = this;
-    if (!names.length) return html`<p class="recipe">No block is full yet: nothing to name.</p>`;
+    if (!names.length) return html`<p class="recipe">No block is full yet: nothing to hash.</p>`;
     return html`<p class="recipe"><code>sha256(<span class="of">${chosen ? short(names[chosen - 1]) : short(hexOf(firstLink(this.salt)))}…</span>, <span class="of">${
       this.ids.slice(chosen * size, (chosen + 1) * size).join(" ")}</span>) =</code> <code class="digest">${names[chosen]}</code></p>`;
   }
@@ -144,7 +144,7 @@ class Prefix extends TinyElement {
     const branch = (under) => (children.has(under) ? html`<ul>${children.get(under).map((name) => {
       const { ids } = contents.get(name), block = cache.blocks.get(name);
       return html`<li><span class="node ${mine.has(name) ? "found" : ""}"><b class="block">${block}</b><span class="words">${this.words(ids).map((word) => html`<bdi>${word}</bdi>`)}</span>
-        <code>${short(name)}</code><span class="line">${this.place(pool.idle.indexOf(block))}</span></span>${branch(name)}</li>`;
+        <code>${short(name)}</code><span class="line">${this.place(pool.freeBlockQueue.indexOf(block))}</span></span>${branch(name)}</li>`;
     })}</ul>` : nothing);
     const roots = [null, ...this.given.salts].filter((salt) => children.has(`salt ${salt}`));
     return html`<p class="label">What the cache holds in its ${count(this.given.num_blocks, "block")}, and when each goes</p>
@@ -161,10 +161,10 @@ class Prefix extends TinyElement {
     if (!this.server) return null;
     const { cache, contents, pool } = this.server;
     return {
-      columns: ["Block", "Salt", "Its tokens", "Name", "Name before", "Goes"],
+      columns: ["Block", "Salt", "Its tokens", "Hash", "Hash before", "Goes"],
       rows: Array.from(cache.blocks, ([name, block]) => {
         const { ids, parent, salt } = contents.get(name);
-        return [block, salt ?? "none", this.textOf(ids), name, parent === null ? "first link" : short(parent), this.place(pool.idle.indexOf(block))];
+        return [block, salt ?? "none", this.textOf(ids), name, parent === null ? "first link" : short(parent), this.place(pool.freeBlockQueue.indexOf(block))];
       }),
     };
   }

@@ -78,10 +78,9 @@ export function chain(ids, count, blockSize, salt) {
 
 /** From the name of a full block to a block that holds it: one block a name, one name a block. */
 export class PrefixCache {
-  constructor(pool) {
-    [this.pool, this.blocks] = [pool, new Map()];
+  constructor() {
+    this.blocks = new Map();
     this.queries = this.hits = this.evictions = 0;
-    pool.onReuse = (block, name) => this.forget(block, name);
   }
 
   lookup(names) {
@@ -93,14 +92,14 @@ export class PrefixCache {
     return found;
   }
 
-  register(block, name) {
-    if (this.blocks.has(name)) return;
-    this.blocks.set(name, block);
-    this.pool.names.set(block, name);
+  register(pool, block, hash) {
+    if (this.blocks.has(hash)) return;
+    this.blocks.set(hash, block);
+    pool.blockHashes.set(block, hash);
   }
 
-  forget(block, name) {
-    this.blocks.delete(name);
+  forget(block, hash) {
+    this.blocks.delete(hash);
     this.evictions += 1;
   }
 }
@@ -109,8 +108,11 @@ export class PrefixCache {
 export class Server {
   constructor(numBlocks, blockSize) {
     this.blockSize = blockSize;
-    this.pool = new BlockPool(numBlocks);
-    this.cache = new PrefixCache(this.pool);
+    [this.cache, this.forgotten] = [new PrefixCache(), []];
+    this.pool = new BlockPool(numBlocks, (block, name) => {
+      this.forgotten.push({ block, name, ...this.contents.get(name) });
+      this.cache.forget(block, name);
+    });
     this.contents = new Map(); // name -> {ids, parent, salt}
   }
 
@@ -123,20 +125,18 @@ export class Server {
   /** Serve a prompt and one token after it. Null when it has more tokens than the cache has places. */
   serve(ids, salt) {
     const { blockSize: size, pool, cache } = this, { names, found } = this.look(ids, salt);
-    const forgotten = [], onReuse = pool.onReuse;
+    const forgotten = this.forgotten = [];
     if (Math.ceil(ids.length / size) > pool.numBlocks) return null;
-    pool.onReuse = (block, name) => { forgotten.push({ block, name, ...this.contents.get(name) }); onReuse(block, name); };
-    pool.share(found);
-    const table = [...found, ...pool.allocate(Math.ceil(ids.length / size) - found.length)];
-    pool.onReuse = onReuse;
+    pool.touch(found);
+    const table = [...found, ...pool.getNewBlocks(Math.ceil(ids.length / size) - found.length)];
     for (const { name } of forgotten) this.contents.delete(name);
     names.forEach((name, i) => {
-      cache.register(table[i], name);
+      cache.register(pool, table[i], name);
       this.contents.set(name, { ids: ids.slice(i * size, (i + 1) * size), parent: names[i - 1] ?? null, salt: salt ?? null });
     });
     cache.queries += ids.length;
     cache.hits += found.length * size;
-    pool.free(table);
+    pool.freeBlocks(table);
     return { names, table, found: found.length, computed: ids.length - found.length * size, forgotten };
   }
 }

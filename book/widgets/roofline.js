@@ -1,4 +1,4 @@
-// The arithmetic of chapter 13 (tinyllm/engine/roofline.py): what an operation computes, and how many
+// The arithmetic of chapter 13 (tinyllm/measure/roofline.py): what an operation computes, and how many
 // bytes cross each border of the memory hierarchy. A test runs both on the same inputs.
 //
 // tiles: {tile, queries, instruction}, TILE, QUERIES and INSTRUCTION of the Python module.

@@ -147,8 +147,13 @@ class Rope extends TinyElement {
   words() {
     const { place: { query, key }, speed, given: { trained } } = this, round = (2 * Math.PI) / speed;
     const each = speed > 0.0175 ? degrees(speed) : `${((speed * 180) / Math.PI).toFixed(3)}°`;
+    const { query: q, key: k } = this.given, at = ([x, y]) => Math.atan2(y, x);
+    const apart = (angle) => Math.atan2(Math.sin(angle), Math.cos(angle)); // from the key to the query, -180 to 180 degrees
+    const before = apart(at(q[this.pair]) - at(k[this.pair])), now = apart(before + this.distance * speed);
+    const stands = (angle) => `${degrees(Math.abs(angle))} ${angle < 0 ? "behind" : "ahead of"} the key`;
     return html`<p class="read">Pair ${this.pair + 1} turns <b>${each}</b> a token and is round after <b>${round < 20 ? round.toFixed(1) : number.format(Math.round(round))}</b> tokens.
-      The <b class="q">query</b> has turned ${degrees(query * speed)}, the <b class="k">key</b> ${degrees(key * speed)}: a difference of <b>${degrees(this.distance * speed)}</b> for ${tokens(this.distance)}.</p>
+      The <b class="q">query</b> has turned ${degrees(query * speed)}, the <b class="k">key</b> ${degrees(key * speed)}: a difference of <b>${degrees(this.distance * speed)}</b> for ${tokens(this.distance)}.
+      Before it was turned, the query stood ${stands(before)}; now it stands ${stands(now)}.</p>
       <dl class="counts">
         <div class="one"><dt>dot product of this pair</dt><dd>${decimals(this.score(this.pair, query, key), 2)}</dd></div>
         <div><dt>of all ${this.given.speeds.length} pairs</dt><dd>${decimals(this.all(query, key), 2)}</dd></div>

@@ -1,5 +1,5 @@
 // <tl-sampling>: a real distribution over the next token, reshaped by temperature and one filter, and
-// draws from it with the engine's own dice.
+// draws from it with the engine's own noise.
 //
 // data: {prompts: [{text, surprise}], seed, needs: ["fable"], and what BPE takes, to name tokens}
 // surprise: -ln p of every token id, as the model gives it.
@@ -71,7 +71,7 @@ class Sampling extends TinyElement {
     this.redraw();
   }
 
-  /** The distribution as it is now, and all draws from it: the dice stay, so only what changes moves. */
+  /** The distribution as it is now, and all draws from it: the noise stays, so only what changes moves. */
   redraw() {
     const cut = CUTS[this.cut];
     const options = { temperature: this.temperature };
@@ -247,7 +247,7 @@ class Sampling extends TinyElement {
       <div class="dice">
         <button type="button" ?disabled=${this.draws >= MOST_DRAWS} @click=${() => this.onDraw(1)}>Draw one</button>
         <button type="button" ?disabled=${this.draws >= MOST_DRAWS} @click=${() => this.onDraw(100)}>Draw 100</button>
-        <button type="button" @click=${() => this.onNewDice()}>New dice</button>
+        <button type="button" @click=${() => this.onNewDice()}>New noise</button>
         <span class="seed">${number.format(this.draws)} drawn, seed ${this.seed}</span>
       </div>
       <p class="words">${words.length

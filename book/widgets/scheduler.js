@@ -1,46 +1,46 @@
-// The scheduler of chapter 17, for pages: the same plans as tinyllm/engine/scheduler.py at depth 0, which a
+// The scheduler of chapter 17, for pages: the same steps as tinyllm/engine/scheduler.py at depth 0, which a
 // test checks on random requests. Requests here have no stop tokens and no siblings, and nobody aborts.
 
-/** Blocks 1 to n: who is held how often, the line of idle ones, and the names of full ones. */
+/** Blocks 1 to n: how often each is held, the queue of free ones, and the hashes of full ones. */
 class Pool {
   constructor(numBlocks) {
-    this.counts = Array(numBlocks + 1).fill(0);
-    this.idle = Array.from({ length: numBlocks }, (_, i) => i + 1); // first to be given out first
-    this.names = new Map(); // block -> name
-    this.blocks = new Map(); // name -> block: the prefix cache
+    this.refCounts = Array(numBlocks + 1).fill(0);
+    this.freeBlockQueue = Array.from({ length: numBlocks }, (_, i) => i + 1); // first to be given out first
+    this.blockHashes = new Map(); // block -> hash
+    this.blocks = new Map(); // hash -> block: the prefix cache
   }
 
-  allocate(n) {
-    const taken = this.idle.splice(0, n);
+  getNewBlocks(n) {
+    const taken = this.freeBlockQueue.splice(0, n);
     for (const block of taken) {
-      this.counts[block] = 1;
-      if (this.names.has(block)) {
-        this.blocks.delete(this.names.get(block));
-        this.names.delete(block);
+      this.refCounts[block] = 1;
+      if (this.blockHashes.has(block)) {
+        this.blocks.delete(this.blockHashes.get(block));
+        this.blockHashes.delete(block);
       }
     }
     return taken;
   }
 
-  share(blocks) {
+  touch(blocks) {
     for (const block of blocks) {
-      if (this.counts[block] === 0) this.idle.splice(this.idle.indexOf(block), 1);
-      this.counts[block]++;
+      if (this.refCounts[block] === 0) this.freeBlockQueue.splice(this.freeBlockQueue.indexOf(block), 1);
+      this.refCounts[block]++;
     }
   }
 
-  free(blocks) {
+  freeBlocks(blocks) {
     for (const block of [...blocks].reverse()) {
-      if (--this.counts[block] > 0) continue;
-      if (this.names.has(block)) this.idle.push(block);
-      else this.idle.unshift(block);
+      if (--this.refCounts[block] > 0) continue;
+      if (this.blockHashes.has(block)) this.freeBlockQueue.push(block);
+      else this.freeBlockQueue.unshift(block);
     }
   }
 
-  register(block, name) {
-    if (this.blocks.has(name)) return;
-    this.blocks.set(name, block);
-    this.names.set(block, name);
+  register(block, hash) {
+    if (this.blocks.has(hash)) return;
+    this.blocks.set(hash, block);
+    this.blockHashes.set(block, hash);
   }
 }
 
@@ -66,7 +66,7 @@ export class Scheduler {
   before(a, b) { return (this.policy === "priority" ? a.priority - b.priority : 0) || a.arrival - b.arrival; }
   wait(request) { this.waiting.push(request); this.waiting.sort((a, b) => this.before(a, b)); }
   missing(request, tokens) { return Math.max(Math.ceil(tokens / this.blockSize) - request.table.length, 0); }
-  grow(request, count) { request.table.push(...this.pool.allocate(count)); }
+  grow(request, count) { request.table.push(...this.pool.getNewBlocks(count)); }
 
   /** The names of the request's first `count` blocks; each stands for all tokens up to its end. */
   chain({ chain, tokens }, count) {
@@ -84,21 +84,21 @@ export class Scheduler {
     return (missed < 0 ? names : names.slice(0, missed)).map((name) => this.pool.blocks.get(name));
   }
 
-  nameFullBlocks(request) {
+  cacheBlocks(request) {
     if (!this.prefixCaching) return;
     const full = Math.floor(Math.min(request.computed, request.tokens.length) / this.blockSize);
     const names = this.chain(request, full);
     for (; request.named < full; request.named++) this.pool.register(request.table[request.named], names[request.named]);
   }
 
-  moveOut(request) {
-    this.nameFullBlocks(request);
-    this.pool.free(request.table);
+  free(request) {
+    this.cacheBlocks(request);
+    this.pool.freeBlocks(request.table);
     Object.assign(request, { table: [], computed: 0, named: 0 });
   }
 
   /** Who computes how many tokens: those that want one first, then in order, each what is left. */
-  shareBudget() {
+  shareTokenBudget() {
     const wants = this.running.map((request) => [request, request.tokens.length - request.computed]);
     let left = this.budget;
     return [...wants.filter(([, want]) => want <= 1), ...wants.filter(([, want]) => want > 1)].map(([request, want]) => {
@@ -108,10 +108,10 @@ export class Scheduler {
     }).filter(([, count]) => count > 0);
   }
 
-  /** Blocks for these tokens; where there are too few, the last in the line gives way. */
-  giveBlocks(shares) {
+  /** Blocks for these tokens; where there are too few, the last running request is preempted. */
+  allocateOrPreempt(shares) {
     const needs = new Map(shares.map(([request, count]) => [request, this.missing(request, request.computed + count)]));
-    const enough = [...needs.values()].reduce((a, b) => a + b, 0) <= this.pool.idle.length;
+    const enough = [...needs.values()].reduce((a, b) => a + b, 0) <= this.pool.freeBlockQueue.length;
     if (enough) {
       for (const [request, need] of needs) this.grow(request, need);
       return { served: shares, preempted: [] };
@@ -119,9 +119,9 @@ export class Scheduler {
     const preempted = [], served = new Set();
     for (const request of [...this.running]) {
       if (!needs.has(request)) continue;
-      while (!preempted.includes(request) && needs.get(request) > this.pool.idle.length) {
+      while (!preempted.includes(request) && needs.get(request) > this.pool.freeBlockQueue.length) {
         const victim = this.running.pop();
-        this.moveOut(victim);
+        this.free(victim);
         preempted.push(victim);
       }
       if (preempted.includes(request)) continue;
@@ -142,15 +142,15 @@ export class Scheduler {
       const [request] = this.waiting, length = request.tokens.length;
       const shared = this.prefixCaching ? this.lookup(this.chain(request, Math.floor((length - 1) / this.blockSize))) : [];
       const todo = length - shared.length * this.blockSize;
-      const room = this.pool.idle.length - shared.filter((block) => this.pool.counts[block] === 0).length;
+      const room = this.pool.freeBlockQueue.length - shared.filter((block) => this.pool.refCounts[block] === 0).length;
       if (Math.ceil(length / this.blockSize) - shared.length > room || (todo > budget && !this.chunked)) break;
       const count = Math.min(todo, budget);
       budget -= count;
       this.waiting.shift();
-      this.pool.share(shared);
+      this.pool.touch(shared);
       Object.assign(request, { table: [...shared], named: shared.length, found: length - todo, computed: length - todo + count });
       this.grow(request, this.missing(request, request.computed));
-      this.nameFullBlocks(request);
+      this.cacheBlocks(request);
       this.running.push(request);
       this.running.sort((a, b) => this.before(a, b));
       admitted.push([request, count]);
@@ -160,9 +160,9 @@ export class Scheduler {
 
   /** The next step as [{request, start, count, samples, found}], single tokens first; null when nobody can do anything. */
   schedule() {
-    const { served, preempted } = this.giveBlocks(this.shareBudget());
+    const { served, preempted } = this.allocateOrPreempt(this.shareTokenBudget());
     for (const [request, count] of served) request.computed += count;
-    for (const [request] of served) this.nameFullBlocks(request);
+    for (const [request] of served) this.cacheBlocks(request);
     const left = this.budget - served.reduce((sum, [, count]) => sum + count, 0);
     const admitted = preempted.length ? [] : this.admit(left);
     if (!served.length && !admitted.length) return null;
@@ -181,7 +181,7 @@ export class Scheduler {
       if (request.tokens.length >= request.end) ended.push(request);
     }
     for (const request of ended) {
-      this.moveOut(request);
+      this.free(request);
       request.done = true;
     }
     this.running = this.running.filter(({ done }) => !done);
@@ -212,7 +212,7 @@ export function simulate(options, requests, cost = () => 1, { until = Infinity, 
     steps.push({
       from: clock, to, tokens,
       parts: plan.parts.map(({ request, ...rest }) => ({ name: request.name, ...rest })),
-      preempted: plan.preempted.map(({ name }) => name), waiting: scheduler.waiting.map(({ name }) => name), idle: scheduler.pool.idle.length,
+      preempted: plan.preempted.map(({ name }) => name), waiting: scheduler.waiting.map(({ name }) => name), idle: scheduler.pool.freeBlockQueue.length,
     });
     scheduler.update(plan, nextToken);
     clock = to;

@@ -139,7 +139,7 @@ class Shapes extends TinyElement {
   table() {
     const rows = this.now.parts.map((part) => [
       part.name + (part.repeat > 1 ? ` (${part.repeat} times)` : ""), part.weights.map(([, shape]) => shaped(shape)).join("; ") || "\u2013",
-      part.out, exact.format(this.params(part)), exact.format(this.flops(part))]);
+      part.out, part.tied ? "0 (the embedding table again)" : exact.format(this.params(part)), exact.format(this.flops(part))]);
     return { columns: ["Part", "Weights", "Hands on", "Parameters", `Operations a token, looking at ${exact.format(this.context)}`], rows };
   }
 

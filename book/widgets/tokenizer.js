@@ -130,6 +130,7 @@ class Tokenizer extends TinyElement {
         @input=${(e) => this.onType(e.target)}
         @keyup=${(e) => { if (/^(Arrow|Home|End|Page)/.test(e.key)) this.onCaret(e.target); }}
         @pointerup=${(e) => this.onCaret(e.target)}></textarea>
+      ${this.text.length >= LONGEST ? html`<p class="more full">The field is full: of a longer text it keeps the first ${number.format(LONGEST)} characters.</p>` : nothing}
       <div class="examples" role="group" aria-label="Examples">
         ${this.examples.map(([name, text]) => html`
           <button type="button" aria-pressed=${text === this.text} @click=${() => this.onExample(text)}>${name}</button>`)}

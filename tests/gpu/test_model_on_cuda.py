@@ -4,10 +4,11 @@ import torch
 
 from tinyllm.engine.generate import generate
 from tinyllm.engine.params import SamplingParams
-from tinyllm.engine.sampling import Purpose, gumbel_noise
-from tinyllm.model.attention import AttentionInputs
-from tinyllm.model.tokenizer import load_tokenizer
-from tinyllm.model.weights import load_model, resolve
+from tinyllm.engine.noise import Purpose, gumbel_noise
+from tinyllm.model.batch_inputs import AttentionInputs
+from tinyllm.model.config_reader import resolve
+from tinyllm.model.hf_tokenizer import load_tokenizer
+from tinyllm.model.weights import load_model
 
 PROMPTS = ("Once upon a time", "The king said to his youngest daughter", "In the forest")
 TIE = 1e-4  # two logits closer than this are a tie, and a tie may fall either way

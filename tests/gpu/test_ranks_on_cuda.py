@@ -27,8 +27,8 @@ def check(llm, one_card, reference):  # noqa: F811
         compare([found[i] for i in greedy], [one_card[i] for i in greedy], reference, TIE)
         ties = sum(a.outputs[0].token_ids != b.outputs[0].token_ids for a, b in zip(found, one_card, strict=True))
         assert ties <= max(1, SHARE_OF_TIES * total), f"{ties} of 30 answers differ"
-    pool = llm.core.scheduler.home.pool
-    assert len(pool.idle) == pool.num_blocks
+    pool = llm.core.scheduler.kv_cache_manager.block_pool
+    assert pool.num_free_blocks == pool.num_blocks
 
 
 @pytest.mark.parametrize("options", [
@@ -54,7 +54,7 @@ def test_two_stages_say_what_one_card_says(one_card, reference):  # noqa: F811
 
 
 def test_bfloat16_greedy_tokens_of_two_ranks_are_ties_of_the_reference(reference):  # noqa: F811
-    from tinyllm.model.attention import AttentionInputs
+    from tinyllm.model.batch_inputs import AttentionInputs
 
     llm = LLM("fable", tensor_parallel_size=2, **(FEW | {"dtype": "bfloat16"}))
     params = SamplingParams(temperature=0, max_tokens=60, ignore_eos=True)
@@ -76,7 +76,7 @@ def test_guesses_change_no_token(ranks, one_card, reference):  # noqa: F811
     params = wishes(30)
     llm = LLM("fable", tensor_parallel_size=ranks, speculative_config=draft, **FEW)
     check(llm, one_card, reference)
-    assert any(p.greedy for p in params) and llm.core.scheduler.speculator.gauge.accepted.sum() > 0
+    assert any(p.greedy for p in params) and llm.core.scheduler.speculator.stats.accepted.sum() > 0
 
 
 def test_more_ranks_than_cards_are_refused_with_both_figures():

@@ -22,10 +22,13 @@ def swiglu_kernel(gate_up, out, width, PDL: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     real = columns < width
-    gate = tl.load(gate_up + row * 2 * width + columns, mask=real, other=0).to(tl.float32)
-    up = tl.load(gate_up + row * 2 * width + width + columns, mask=real, other=0).to(tl.float32)
+    gate = tl.load(gate_up + row * 2 * width + columns, mask=real,
+                   other=0).to(tl.float32)
+    up = tl.load(gate_up + row * 2 * width + width + columns, mask=real,
+                 other=0).to(tl.float32)
     gate = (gate * tl.sigmoid(gate)).to(out.dtype.element_ty).to(tl.float32)
-    tl.store(out + row * width + columns, (gate * up).to(out.dtype.element_ty), mask=real)
+    tl.store(out + row * width + columns, (gate * up).to(out.dtype.element_ty),
+             mask=real)
 
 # %% ../../nbs/w07_kernel_activation.ipynb #823a94f7
 def swiglu(gate_up: Tensor) -> Tensor:
@@ -33,8 +36,9 @@ def swiglu(gate_up: Tensor) -> Tensor:
     tokens, width = gate_up.shape[0], gate_up.shape[1] // 2
     out, pdl = gate_up.new_empty(tokens, width), overlaps(gate_up.device)
     block = min(triton.next_power_of_2(width), 1024)
-    swiglu_kernel[(tokens, triton.cdiv(width, block))](gate_up, out, width, PDL=pdl, BLOCK=block,
-                                                       num_warps=4, launch_pdl=pdl)
+    swiglu_kernel[(tokens, triton.cdiv(width, block))](gate_up, out, width, PDL=pdl,
+                                                       BLOCK=block, num_warps=4,
+                                                       launch_pdl=pdl)
     return out
 
 

@@ -14,9 +14,10 @@ from .norm import overlaps
 
 # %% ../../nbs/w18_kernel_inputs.ipynb #a7a1b62a
 @triton.jit
-def admit_kernel(letter, tokens, temperatures, seeds, prompt_lens, max_len, NEW: tl.constexpr,
-                 BLOCK: tl.constexpr):
-    """One program for BLOCK tokens of someone who moves in; the first also writes down the wishes."""
+def admit_kernel(letter, tokens, temperatures, seeds, prompt_lens, max_len,
+                 NEW: tl.constexpr, BLOCK: tl.constexpr):
+    """One program for BLOCK tokens of someone who moves in; the first also writes down
+    the wishes."""
     new, piece = tl.program_id(0), tl.program_id(1)
     row = tl.load(letter + new * NEW).to(tl.int64)
     start, length = tl.load(letter + new * NEW + 1), tl.load(letter + new * NEW + 2)
@@ -25,7 +26,8 @@ def admit_kernel(letter, tokens, temperatures, seeds, prompt_lens, max_len, NEW:
     tl.store(tokens + row * max_len + at, ids.to(tl.int64), mask=at < length)
     if piece == 0:
         tl.store(prompt_lens + row, tl.load(letter + new * NEW + 3))
-        tl.store(temperatures + row, tl.load(letter + new * NEW + 4).to(tl.float32, bitcast=True))
+        tl.store(temperatures + row,
+                 tl.load(letter + new * NEW + 4).to(tl.float32, bitcast=True))
         low, high = tl.load(letter + new * NEW + 5), tl.load(letter + new * NEW + 6)
         seed = (high.to(tl.int64) << 32) | (low.to(tl.int64) & 0xFFFFFFFF)
         tl.store(seeds + row, seed)
@@ -33,7 +35,8 @@ def admit_kernel(letter, tokens, temperatures, seeds, prompt_lens, max_len, NEW:
 # %% ../../nbs/w18_kernel_inputs.ipynb #04699b32
 @triton.jit
 def add_blocks_kernel(count, updates, tables, PDL: tl.constexpr, BLOCK: tl.constexpr):
-    """One program: write each new block number where it belongs. updates: (place, block) pairs."""
+    """One program: write each new block number where it belongs. updates: (place,
+    block) pairs."""
     if PDL:
         gdc_launch_dependents()
         gdc_wait()
@@ -46,10 +49,12 @@ def add_blocks_kernel(count, updates, tables, PDL: tl.constexpr, BLOCK: tl.const
 
 # %% ../../nbs/w18_kernel_inputs.ipynb #d948aa73
 @triton.jit(do_not_specialize=["num_tokens"])
-def find_tokens_kernel(rows, starts, query_starts, tokens, tables, token_ids, positions, slots,
-                       num_tokens, num_requests, max_len, max_blocks,
-                       PAGE: tl.constexpr, SINGLE: tl.constexpr, PDL: tl.constexpr, BLOCK: tl.constexpr):
-    """One program for BLOCK tokens of the step: whose each is, which it is, where its key will go."""
+def find_tokens_kernel(rows, starts, query_starts, tokens, tables, token_ids,
+                       positions, slots, num_tokens, num_requests, max_len, max_blocks,
+                       PAGE: tl.constexpr, SINGLE: tl.constexpr, PDL: tl.constexpr,
+                       BLOCK: tl.constexpr):
+    """One program for BLOCK tokens of the step: whose each is, which it is, where its
+    key will go."""
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     if PDL:
         gdc_launch_dependents()
@@ -57,7 +62,8 @@ def find_tokens_kernel(rows, starts, query_starts, tokens, tables, token_ids, po
     real = at < tl.load(query_starts + num_requests)  # padding comes last
     owner = at
     if not SINGLE:
-        low, high = tl.zeros([BLOCK], tl.int32), tl.zeros([BLOCK], tl.int32) + num_requests
+        low = tl.zeros([BLOCK], tl.int32)
+        high = tl.zeros([BLOCK], tl.int32) + num_requests
         width = num_requests
         while width > 0:  # the last request that starts at or before this token
             middle = (low + high) // 2
@@ -73,36 +79,44 @@ def find_tokens_kernel(rows, starts, query_starts, tokens, tables, token_ids, po
     block = tl.load(tables + row * max_blocks + position // PAGE, mask=real, other=0)
     tl.store(token_ids + at, token, mask=at < num_tokens)
     tl.store(positions + at, position, mask=at < num_tokens)
-    tl.store(slots + at, tl.where(real, block * PAGE + position % PAGE, 0), mask=at < num_tokens)
+    tl.store(slots + at, tl.where(real, block * PAGE + position % PAGE, 0),
+             mask=at < num_tokens)
 
 # %% ../../nbs/w18_kernel_inputs.ipynb #234e2940
 NEW = 8  # numbers about someone who moves in, ahead of the tokens
 
 
-def admit(letter: Tensor, count: int, longest: int, tokens: Tensor, temperatures: Tensor, seeds: Tensor,
-          prompt_lens: Tensor) -> None:
-    """Write down who has moved in. letter: int32, for each of `count`: row, where the ids start, how many,
-    prompt length, bits of the temperature, low and high half of the seed, 0; then the ids."""
+def admit(letter: Tensor, count: int, longest: int, tokens: Tensor,
+          temperatures: Tensor, seeds: Tensor, prompt_lens: Tensor) -> None:
+    """Write down who has moved in. letter: int32, for each of `count`: row, where the
+    ids start, how many, prompt length, bits of the temperature, low and high half of
+    the seed, 0; then the ids."""
     block = 1024
     admit_kernel[(count, triton.cdiv(longest, block))](
-        letter, tokens, temperatures, seeds, prompt_lens, tokens.shape[1], NEW=NEW, BLOCK=block, num_warps=4)
+        letter, tokens, temperatures, seeds, prompt_lens, tokens.shape[1], NEW=NEW,
+        BLOCK=block, num_warps=4)
 
 
-def find_tokens(rows: Tensor, starts: Tensor, query_starts: Tensor, num_updates: Tensor, updates: Tensor,
-                tokens: Tensor, tables: Tensor, num_tokens: int, page: int, single: bool):
-    """Token ids (int64), positions and slots (int32) of a step, padding included: [num_tokens] each.
+def find_tokens(rows: Tensor, starts: Tensor, query_starts: Tensor, num_updates: Tensor,
+                updates: Tensor, tokens: Tensor, tables: Tensor, num_tokens: int,
+                page: int, single: bool):
+    """Token ids (int64), positions and slots (int32) of a step, padding included:
+    [num_tokens] each.
 
-    rows, starts: [B] int32, each request's row and the position of its first token in the step;
-    query_starts: [B+1]; num_updates, updates: new blocks as (place in `tables`, block). single: each
-    request has one token. Padding is token 0 at position 0 and goes to slot 0, which is nobody's.
+    rows, starts: [B] int32, each request's row and the position of its first token in
+    the step;
+    query_starts: [B+1]; num_updates, updates: new blocks as (place in `tables`, block).
+    single: each request has one token. Padding is token 0 at position 0 and goes to
+    slot 0, which is nobody's.
     """
     device, pdl = tokens.device, overlaps(tokens.device)
     token_ids = torch.empty(num_tokens, dtype=torch.int64, device=device)
     positions, slots = torch.empty(2, num_tokens, dtype=torch.int32, device=device)
-    add_blocks_kernel[(1,)](num_updates, updates, tables, PDL=False, BLOCK=256, num_warps=8)
+    add_blocks_kernel[(1,)](num_updates, updates, tables, PDL=False, BLOCK=256,
+                            num_warps=8)
     block = 128
     find_tokens_kernel[(triton.cdiv(num_tokens, block),)](
-        rows, starts, query_starts, tokens, tables, token_ids, positions, slots, num_tokens, len(rows),
-        tokens.shape[1], tables.shape[1], PAGE=page, SINGLE=single, PDL=pdl, BLOCK=block, num_warps=4,
-        launch_pdl=pdl)
+        rows, starts, query_starts, tokens, tables, token_ids, positions, slots,
+        num_tokens, len(rows), tokens.shape[1], tables.shape[1], PAGE=page,
+        SINGLE=single, PDL=pdl, BLOCK=block, num_warps=4, launch_pdl=pdl)
     return token_ids, positions, slots

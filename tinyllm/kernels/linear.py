@@ -21,10 +21,11 @@ from .norm import overlaps
 # %% ../../nbs/w17_kernel_linear.ipynb #bb449034
 @triton.jit
 def few_rows_kernel(x, weight, weight2, bias, gain, out, num_outputs, width, eps,
-                    M: tl.constexpr, NORM: tl.constexpr, GATE: tl.constexpr, ADD: tl.constexpr,
-                    BIAS: tl.constexpr, PDL: tl.constexpr, STEPS: tl.constexpr,
-                    OUTPUTS: tl.constexpr, TILE: tl.constexpr):
-    """One program for OUTPUTS rows of the weights: read once, multiplied with all M rows of x."""
+                    M: tl.constexpr, NORM: tl.constexpr, GATE: tl.constexpr,
+                    ADD: tl.constexpr, BIAS: tl.constexpr, PDL: tl.constexpr,
+                    STEPS: tl.constexpr, OUTPUTS: tl.constexpr, TILE: tl.constexpr):
+    """One program for OUTPUTS rows of the weights: read once, multiplied with all M
+    rows of x."""
     row = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
     column = tl.arange(0, TILE)
     place = row.to(tl.int64)[:, None] * width + column[None, :]
@@ -32,8 +33,8 @@ def few_rows_kernel(x, weight, weight2, bias, gain, out, num_outputs, width, eps
     tile = tl.load(weight + place, mask=there & (column < width)[None, :], other=0,
                    eviction_policy="evict_first")
     if GATE:
-        tile2 = tl.load(weight2 + place, mask=there & (column < width)[None, :], other=0,
-                        eviction_policy="evict_first")
+        tile2 = tl.load(weight2 + place, mask=there & (column < width)[None, :],
+                        other=0, eviction_policy="evict_first")
     m = tl.arange(0, M)
     acc = tl.zeros([M, OUTPUTS, TILE], tl.float32)
     acc2 = tl.zeros([M, OUTPUTS, TILE], tl.float32)
@@ -44,15 +45,19 @@ def few_rows_kernel(x, weight, weight2, bias, gain, out, num_outputs, width, eps
     for step in tl.static_range(STEPS):
         at = step * TILE + column
         if step > 0:
-            tile = tl.load(weight + place + step * TILE, mask=there & (at < width)[None, :], other=0,
+            tile = tl.load(weight + place + step * TILE,
+                           mask=there & (at < width)[None, :], other=0,
                            eviction_policy="evict_first")
             if GATE:
-                tile2 = tl.load(weight2 + place + step * TILE, mask=there & (at < width)[None, :], other=0,
+                tile2 = tl.load(weight2 + place + step * TILE,
+                                mask=there & (at < width)[None, :], other=0,
                                 eviction_policy="evict_first")
-        given = tl.load(x + m[:, None] * width + at[None, :], mask=(at < width)[None, :], other=0).to(tl.float32)
+        given = tl.load(x + m[:, None] * width + at[None, :],
+                        mask=(at < width)[None, :], other=0).to(tl.float32)
         if NORM:
             squares += given * given
-            given *= tl.load(gain + at, mask=at < width, other=0).to(tl.float32)[None, :]
+            given *= tl.load(gain + at, mask=at < width,
+                             other=0).to(tl.float32)[None, :]
         acc += tile.to(tl.float32)[None, :, :] * given[:, None, :]
         if GATE:
             acc2 += tile2.to(tl.float32)[None, :, :] * given[:, None, :]
@@ -66,20 +71,26 @@ def few_rows_kernel(x, weight, weight2, bias, gain, out, num_outputs, width, eps
         if NORM:
             up *= scale
         gate = found.to(kind).to(tl.float32)
-        found = (gate * tl.sigmoid(gate)).to(kind).to(tl.float32) * up.to(kind).to(tl.float32)
+        found = ((gate * tl.sigmoid(gate)).to(kind).to(tl.float32)
+                 * up.to(kind).to(tl.float32))
     if BIAS:
-        found += tl.load(bias + row, mask=row < num_outputs, other=0).to(tl.float32)[None, :]
+        found += tl.load(bias + row, mask=row < num_outputs,
+                         other=0).to(tl.float32)[None, :]
     put = out + m[:, None] * num_outputs + row[None, :]
     if ADD:
-        found = found.to(kind).to(tl.float32) + tl.load(put, mask=(row < num_outputs)[None, :], other=0).to(tl.float32)
+        found = (found.to(kind).to(tl.float32)
+                 + tl.load(put, mask=(row < num_outputs)[None, :],
+                           other=0).to(tl.float32))
     tl.store(put, found.to(kind), mask=(row < num_outputs)[None, :])
 
 # %% ../../nbs/w17_kernel_linear.ipynb #25448291
 @triton.jit
 def one_row_kernel(x, weight, bias, gain, out, num_outputs, width, eps,
-                   NORM: tl.constexpr, GATE: tl.constexpr, ADD: tl.constexpr, BIAS: tl.constexpr,
-                   PDL: tl.constexpr, OUTPUTS: tl.constexpr, TILE: tl.constexpr, STAGES: tl.constexpr):
-    """The same for one row that is long: tiles of the weights arrive while earlier ones are used."""
+                   NORM: tl.constexpr, GATE: tl.constexpr, ADD: tl.constexpr,
+                   BIAS: tl.constexpr, PDL: tl.constexpr, OUTPUTS: tl.constexpr,
+                   TILE: tl.constexpr, STAGES: tl.constexpr):
+    """The same for one row that is long: tiles of the weights arrive while earlier ones
+    are used."""
     row, column = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS), tl.arange(0, TILE)
     there = row < num_outputs
     place = weight + row.to(tl.int64)[:, None] * width + column[None, :]
@@ -94,7 +105,8 @@ def one_row_kernel(x, weight, bias, gain, out, num_outputs, width, eps,
         mask = there[:, None] & real[None, :]
         tile = tl.load(place + at, mask=mask, other=0)
         if GATE:
-            tile2 = tl.load(place + num_outputs.to(tl.int64) * width + at, mask=mask, other=0)
+            tile2 = tl.load(place + num_outputs.to(tl.int64) * width + at,
+                            mask=mask, other=0)
         given = tl.load(x + at + column, mask=real, other=0).to(tl.float32)
         if NORM:
             squares += given * given
@@ -112,11 +124,13 @@ def one_row_kernel(x, weight, bias, gain, out, num_outputs, width, eps,
         if NORM:
             up *= scale
         gate = found.to(kind).to(tl.float32)
-        found = (gate * tl.sigmoid(gate)).to(kind).to(tl.float32) * up.to(kind).to(tl.float32)
+        found = ((gate * tl.sigmoid(gate)).to(kind).to(tl.float32)
+                 * up.to(kind).to(tl.float32))
     if BIAS:
         found += tl.load(bias + row, mask=there, other=0).to(tl.float32)
     if ADD:
-        found = found.to(kind).to(tl.float32) + tl.load(out + row, mask=there, other=0).to(tl.float32)
+        found = (found.to(kind).to(tl.float32)
+                 + tl.load(out + row, mask=there, other=0).to(tl.float32))
     tl.store(out + row, found.to(kind), mask=there)
 
 # %% ../../nbs/w17_kernel_linear.ipynb #08d225df
@@ -124,49 +138,60 @@ LONG = 4096  # from this width on, a row is long
 
 
 def few_rows_win(rows: int, width: int) -> bool:
-    """Whether these kernels beat the library's product, as measured on an H200: always for one row."""
+    """Whether these kernels beat the library's product, as measured on an H200: always
+    for one row."""
     return rows == 1 or (rows in (2, 4) and width < LONG)
 
 
-def few_rows_shape(outputs: int, width: int, gate: bool, rows: int) -> tuple[int, int, int]:
+def few_rows_shape(outputs: int, width: int, gate: bool,
+                   rows: int) -> tuple[int, int, int]:
     """Outputs a program, columns a tile, warps: what was fastest on an H200."""
     if rows == 1 and width >= LONG:
         return 4, 512, 2
     if rows == 1 and width > 1024 and not gate:
         return 2, 2048, 4
     tile = min(triton.next_power_of_2(width), 1024 if rows == 1 else 512)
-    return (8 if rows == 1 and not gate else 4), tile, (8 if rows == 1 and not gate else 4)
+    return (8 if rows == 1 and not gate
+            else 4), tile, (8 if rows == 1 and not gate else 4)
 
 
-def linear_few_rows(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gain: Tensor | None = None,
-                    eps: float = 0.0, gate: bool = False, add_to: Tensor | None = None,
-                    out: Tensor | None = None) -> Tensor:
-    """x @ weight.T + bias for few rows, a power of two: the weights are read once, at full speed.
+def linear_few_rows(x: Tensor, weight: Tensor, bias: Tensor | None = None, *,
+                    gain: Tensor | None = None, eps: float = 0.0, gate: bool = False,
+                    add_to: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    """x @ weight.T + bias for few rows, a power of two: the weights are read once, at
+    full speed.
 
-    x: [M, d]; weight: [n, d]. gain, eps: take the RMS norm of x first. gate: weight holds gate and up,
-    [2n, d], and the result is silu(gate) * up, [M, n]. add_to: [M, n], to which the result is added in
-    place. Returns [M, n] in x's type.
+    x: [M, d]; weight: [n, d]. gain, eps: take the RMS norm of x first. gate: weight
+    holds gate and up, [2n, d], and the result is silu(gate) * up, [M, n]. add_to: [M,
+    n], to which the result is added in place. Returns [M, n] in x's type.
     """
     rows, width = x.shape
     outputs, pdl = len(weight) // 2 if gate else len(weight), overlaps(x.device)
-    out = add_to if add_to is not None else x.new_empty(rows, outputs) if out is None else out
+    out = (add_to if add_to is not None else x.new_empty(rows, outputs) if out is None
+           else out)
     per, tile, warps = few_rows_shape(outputs, width, gate, rows)
-    same = dict(NORM=gain is not None, GATE=gate, ADD=add_to is not None, BIAS=bias is not None, PDL=pdl,
-                OUTPUTS=per, TILE=tile, num_warps=warps, launch_pdl=pdl)
-    bias, gain, grid = weight if bias is None else bias, x if gain is None else gain, (triton.cdiv(outputs, per),)
+    same = dict(NORM=gain is not None, GATE=gate, ADD=add_to is not None,
+                BIAS=bias is not None, PDL=pdl, OUTPUTS=per, TILE=tile, num_warps=warps,
+                launch_pdl=pdl)
+    bias, gain = weight if bias is None else bias, x if gain is None else gain
+    grid = (triton.cdiv(outputs, per),)
     if rows == 1 and width >= LONG:
-        one_row_kernel[grid](x, weight, bias, gain, out, outputs, width, eps, STAGES=6, **same)
+        one_row_kernel[grid](x, weight, bias, gain, out, outputs, width, eps,
+                             STAGES=6, **same)
     else:
-        few_rows_kernel[grid](x, weight, weight[outputs:] if gate else weight, bias, gain, out, outputs, width,
-                              eps, M=rows, STEPS=triton.cdiv(width, tile), **same)
+        few_rows_kernel[grid](x, weight, weight[outputs:] if gate else weight, bias,
+                              gain, out, outputs, width, eps, M=rows,
+                              STEPS=triton.cdiv(width, tile), **same)
     return out
 
 
-def linear_few_rows_reference(x, weight, bias=None, *, gain=None, eps=0.0, gate=False, add_to=None) -> Tensor:
+def linear_few_rows_reference(x, weight, bias=None, *, gain=None, eps=0.0, gate=False,
+                              add_to=None) -> Tensor:
     """The same in torch operations."""
     if gain is not None:
         wide = x.float()
-        x = gain * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
+        x = (gain * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(
+            x.dtype))
     out = F.linear(x, weight, bias)
     if gate:
         first, second = out.chunk(2, -1)
@@ -174,12 +199,14 @@ def linear_few_rows_reference(x, weight, bias=None, *, gain=None, eps=0.0, gate=
     return out if add_to is None else add_to.add_(out)
 
 # %% ../../nbs/w17_kernel_linear.ipynb #73df725f
-MIDDLE = range(32, 225)  # rows for which cuBLASLt chooses better, as measured on an H200
+# rows for which cuBLASLt chooses better, as measured on an H200
+MIDDLE = range(32, 225)
 
 
 @contextmanager
 def library_for(rows: int) -> Iterator[None]:
-    """While this lasts, torch asks cuBLASLt for products, not cuBLAS, if that is better for so many rows."""
+    """While this lasts, torch asks cuBLASLt for products, not cuBLAS, if that is better
+    for so many rows."""
     if rows not in MIDDLE or not torch.cuda.is_available():
         yield
         return
@@ -192,7 +219,8 @@ def library_for(rows: int) -> Iterator[None]:
 
 
 def choose_library(library) -> None:
-    """Tell torch whom to ask for products. It writes to descriptor 2 that this is experimental: not for our users."""
+    """Tell torch whom to ask for products. It writes to descriptor 2 that this is
+    experimental: not for our users."""
     with muted():
         torch.backends.cuda.preferred_blas_library(library)
 

@@ -13,8 +13,10 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 # %% ../../nbs/w06_kernel_norm.ipynb #afee21c1
 @triton.jit
 def add_rms_norm_kernel(x, stream, weight, out, last, dim, eps,
-                        ADD: tl.constexpr, LAST: tl.constexpr, PDL: tl.constexpr, BLOCK: tl.constexpr):
-    """One program a row: stream += x, out = norm(stream) * weight, rounded where torch rounds."""
+                        ADD: tl.constexpr, LAST: tl.constexpr, PDL: tl.constexpr,
+                        BLOCK: tl.constexpr):
+    """One program a row: stream += x, out = norm(stream) * weight, rounded where torch
+    rounds."""
     columns = tl.arange(0, BLOCK)
     real = columns < dim
     gain = tl.load(weight + columns, mask=real, other=0).to(tl.float32)
@@ -33,31 +35,38 @@ def add_rms_norm_kernel(x, stream, weight, out, last, dim, eps,
         wide = rounded.to(tl.float32)
     wide *= tl.rsqrt(tl.sum(wide * wide, 0) / dim + eps)
     wide = wide.to(out.dtype.element_ty).to(tl.float32) * gain
-    tl.store(out + tl.program_id(0).to(tl.int64) * dim + columns, wide.to(out.dtype.element_ty), mask=real)
+    tl.store(out + tl.program_id(0).to(tl.int64) * dim + columns,
+             wide.to(out.dtype.element_ty), mask=real)
 
 # %% ../../nbs/w06_kernel_norm.ipynb #06d29961
 def overlaps(device: torch.device) -> bool:
-    """Whether a kernel may start there while the one before it ends (Hopper and later)."""
+    """Whether a kernel may start there while the one before it ends (Hopper and
+    later)."""
     return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
 
 
 def add_rms_norm(x: Tensor, stream: Tensor | None, weight: Tensor, eps: float,
                  ends: Tensor | None = None, out: Tensor | None = None) -> Tensor:
-    """Add x to the residual stream in place, and return the stream normalised and scaled: [T, d].
+    """Add x to the residual stream in place, and return the stream normalised and
+    scaled: [T, d].
 
-    x, stream: [T, d] contiguous; weight: [d]. Without a stream, x itself is normalised. With `ends`, [B]
+    x, stream: [T, d] contiguous; weight: [d]. Without a stream, x itself is normalised.
+    With `ends`, [B]
     int32, only the rows before these are done: [B, d].
     """
     rows, dim = len(x) if ends is None else len(ends), x.shape[-1]
     out = x.new_empty(rows, dim) if out is None else out
     block, pdl = triton.next_power_of_2(dim), overlaps(x.device)
-    add_rms_norm_kernel[(rows,)](x, x if stream is None else stream, weight, out, x if ends is None else ends,
-                                 dim, eps, ADD=stream is not None, LAST=ends is not None, PDL=pdl, BLOCK=block,
-                                 num_warps=min(max(block // 512, 1), 8), launch_pdl=pdl)
+    add_rms_norm_kernel[(rows,)](x, x if stream is None else stream, weight, out,
+                                 x if ends is None else ends, dim, eps,
+                                 ADD=stream is not None, LAST=ends is not None, PDL=pdl,
+                                 BLOCK=block, num_warps=min(max(block // 512, 1), 8),
+                                 launch_pdl=pdl)
     return out
 
 # %% ../../nbs/w06_kernel_norm.ipynb #6703505c
-def add_rms_norm_reference(x: Tensor, stream: Tensor | None, weight: Tensor, eps: float) -> Tensor:
+def add_rms_norm_reference(x: Tensor, stream: Tensor | None, weight: Tensor,
+                           eps: float) -> Tensor:
     """The same in torch operations, one after another."""
     if stream is not None:
         x = stream.add_(x)

@@ -2,11 +2,12 @@
 
 # %% auto #0
 __all__ = ['LOG2_E', 'Pages', 'place_of', 'online_softmax', 'norm_and_turn', 'one_query_kernel', 'many_queries_kernel', 'Shape',
-           'one_query_shape', 'many_queries_shape', 'parts_for', 'paged_attention', 'attend_many', 'attend_one',
-           'precision', 'paged_attention_reference']
+           'one_query_shape', 'many_queries_shape', 'cores', 'parts_for', 'paged_attention', 'attend_many',
+           'attend_one', 'precision', 'paged_attention_reference']
 
 # %% ../../nbs/w09_kernel_paged_attention.ipynb #0883ed6b
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 import torch
@@ -20,11 +21,15 @@ from .norm import overlaps
 # %% ../../nbs/w09_kernel_paged_attention.ipynb #8d207d55
 @dataclass(frozen=True)
 class Pages:
-    """Which tokens and which blocks belong to whom; all on the device, except the two numbers.
+    """Which tokens and which blocks belong to whom; all on the device, except the two
+    numbers.
 
-    query_starts: [B+1] int32, request b owns tokens query_starts[b] to query_starts[b+1].
-    context_lens: [B] int32, tokens of each request once this step is done; 0 for padding.
-    rows: [B] int32, the row of `tables` that is the request's; tables: [rows, max_blocks] int32.
+    query_starts: [B+1] int32, request b owns tokens query_starts[b] to
+    query_starts[b+1].
+    context_lens: [B] int32, tokens of each request once this step is done; 0 for
+    padding.
+    rows: [B] int32, the row of `tables` that is the request's; tables: [rows,
+    max_blocks] int32.
     many: whether some request may have more than one query.
     splits: into how many parts a single query's context may be cut (a power of two).
     arrivals: [B * K] int32, zeros before and after; needed where splits is above 1.
@@ -49,7 +54,8 @@ def place_of(table, position, real, kv_head,
 
 @triton.jit
 def online_softmax(scores, largest, total, acc):
-    """Take in one more tile of scores (in powers of two): weights, and the three sums so far, rescaled."""
+    """Take in one more tile of scores (in powers of two): weights, and the three sums
+    so far, rescaled."""
     new = tl.maximum(largest, tl.max(scores, 1))
     shift = tl.where(new == float("-inf"), 0.0, new)
     weights = tl.exp2(scores - shift[:, None])
@@ -58,8 +64,10 @@ def online_softmax(scores, largest, total, acc):
 
 # %% ../../nbs/w09_kernel_paged_attention.ipynb #98d2a57a
 @triton.jit
-def norm_and_turn(source, gain, angle, size, mask, eps, HEAD: tl.constexpr, NORM: tl.constexpr):
-    """Heads, normalised and rotated as `kernels.rope` does it: pointers [G, 1] in, [G, W] numbers out."""
+def norm_and_turn(source, gain, angle, size, mask, eps, HEAD: tl.constexpr,
+                  NORM: tl.constexpr):
+    """Heads, normalised and rotated as `kernels.rope` does it: pointers [G, 1] in, [G,
+    W] numbers out."""
     half: tl.constexpr = HEAD // 2
     partner = tl.where(size < half, size + half, size - half)
     pair = tl.minimum(size, partner)
@@ -78,17 +86,20 @@ def norm_and_turn(source, gain, angle, size, mask, eps, HEAD: tl.constexpr, NORM
 
 # %% ../../nbs/w09_kernel_paged_attention.ipynb #0276466a
 @triton.jit
-def one_query_kernel(q, q_gain, k_gain, cos_sin, keys, values, query_starts, context_lens, rows, tables,
-                     arrivals, out, sums, q_stride, table_stride, scale, eps,
-                     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD: tl.constexpr, WIDTH: tl.constexpr,
-                     GROUP: tl.constexpr, PACK: tl.constexpr, PAGE: tl.constexpr, TILE: tl.constexpr,
-                     SPLITS: tl.constexpr, LEAST: tl.constexpr, RAW: tl.constexpr, NORM: tl.constexpr,
-                     PRECISION: tl.constexpr, PDL: tl.constexpr):
-    """One program for a request's only query, PACK key/value heads and one part of the context.
+def one_query_kernel(q, q_gain, k_gain, cos_sin, keys, values, query_starts,
+                     context_lens, rows, tables, arrivals, out, sums, q_stride,
+                     table_stride, scale, eps, HEADS: tl.constexpr,
+                     KV_HEADS: tl.constexpr, HEAD: tl.constexpr, WIDTH: tl.constexpr,
+                     GROUP: tl.constexpr, PACK: tl.constexpr, PAGE: tl.constexpr,
+                     TILE: tl.constexpr, SPLITS: tl.constexpr, LEAST: tl.constexpr,
+                     RAW: tl.constexpr, NORM: tl.constexpr, PRECISION: tl.constexpr,
+                     PDL: tl.constexpr):
+    """One program for a request's only query, PACK key/value heads and one part of the
+    context.
 
-    RAW: q points into the merged projection; queries and the new key are turned here, and the program
-    whose part ends the context stores key and value. Whoever finishes last of a request puts the parts
-    together.
+    RAW: q points into the merged projection; queries and the new key are turned here,
+    and the program whose part ends the context stores key and value. Whoever finishes
+    last of a request puts the parts together.
     """
     first, part, request = tl.program_id(0) * PACK, tl.program_id(1), tl.program_id(2)
     if PDL:
@@ -104,19 +115,23 @@ def one_query_kernel(q, q_gain, k_gain, cos_sin, keys, values, query_starts, con
     group: tl.constexpr = HEADS // KV_HEADS
     real_q = (member < PACK * group) & (size < HEAD)
     head = first * group + member
-    owner = tl.arange(0, TILE) % PACK  # a tile holds the keys of all PACK heads, position by position
+    # a tile holds the keys of all PACK heads, position by position
+    owner = tl.arange(0, TILE) % PACK
     if (start < stop) & (tl.load(query_starts + request + 1) == token + 1):
         source = q + token.to(tl.int64) * q_stride
         table = tables + tl.load(rows + request).to(tl.int64) * table_stride
         if RAW:
             angle = cos_sin + (length - 1).to(tl.int64) * HEAD
-            query = norm_and_turn(source + head * HEAD, q_gain, angle, size, real_q, eps, HEAD, NORM)
+            query = norm_and_turn(source + head * HEAD, q_gain, angle, size, real_q,
+                                  eps, HEAD, NORM)
             if stop == length:
                 new = first + tl.arange(0, PACK)[:, None]
-                place = place_of(table, length - 1 + 0 * new, new >= 0, new, PAGE, KV_HEADS, HEAD)
-                key = norm_and_turn(source + (HEADS + new) * HEAD, k_gain, angle, size, size < HEAD, eps,
-                                    HEAD, NORM)
-                value = tl.load(source + (HEADS + KV_HEADS + new) * HEAD + size, mask=size < HEAD, other=0)
+                place = place_of(table, length - 1 + 0 * new, new >= 0, new, PAGE,
+                                 KV_HEADS, HEAD)
+                key = norm_and_turn(source + (HEADS + new) * HEAD, k_gain, angle, size,
+                                    size < HEAD, eps, HEAD, NORM)
+                value = tl.load(source + (HEADS + KV_HEADS + new) * HEAD + size,
+                                mask=size < HEAD, other=0)
                 tl.store(keys + place + size, key, mask=size < HEAD)
                 tl.store(values + place + size, value, mask=size < HEAD)
                 tl.debug_barrier()  # the loop below reads them again
@@ -133,7 +148,8 @@ def one_query_kernel(q, q_gain, k_gain, cos_sin, keys, values, query_starts, con
             key = tl.load(keys + place[:, None] + size, mask=mask, other=0)
             value = tl.load(values + place[:, None] + size, mask=mask, other=0)
             scores = tl.dot(query, key.T, input_precision=PRECISION) * scale
-            scores = tl.where(real[None, :] & (member // group == owner[None, :]), scores, float("-inf"))
+            scores = tl.where(real[None, :] & (member // group == owner[None, :]),
+                              scores, float("-inf"))
             weights, largest, total, acc = online_softmax(scores, largest, total, acc)
             acc = tl.dot(weights.to(value.dtype), value, acc, input_precision=PRECISION)
         put = out + token.to(tl.int64) * (HEADS * HEAD) + head * HEAD + size
@@ -142,7 +158,8 @@ def one_query_kernel(q, q_gain, k_gain, cos_sin, keys, values, query_starts, con
         else:
             line = ((request * SPLITS + part) * HEADS + head) * (HEAD + 1)
             tl.store(sums + line + size, acc / total[:, None], mask=real_q)
-            tl.store(sums + line + HEAD, (largest + tl.log2(total))[:, None], mask=member < PACK * group)
+            tl.store(sums + line + HEAD, (largest + tl.log2(total))[:, None],
+                     mask=member < PACK * group)
             tl.debug_barrier()
             parts = tl.cdiv(length, share)
             counter = arrivals + request * KV_HEADS + first
@@ -153,21 +170,25 @@ def one_query_kernel(q, q_gain, k_gain, cos_sin, keys, values, query_starts, con
                 mixed = tl.zeros([GROUP, WIDTH], tl.float32)
                 for i in range(0, parts):
                     piece = sums + ((request * SPLITS + i) * HEADS + head) * (HEAD + 1)
-                    weight = tl.load(piece + HEAD, mask=member < PACK * group, other=0, cache_modifier=".cg")
-                    found = tl.load(piece + size, mask=real_q, other=0, cache_modifier=".cg")
+                    weight = tl.load(piece + HEAD, mask=member < PACK * group, other=0,
+                                     cache_modifier=".cg")
+                    found = tl.load(piece + size, mask=real_q, other=0,
+                                    cache_modifier=".cg")
                     new = tl.maximum(peak, weight)
                     keep, weight = tl.exp2(peak - new), tl.exp2(weight - new)
-                    mixed, whole, peak = mixed * keep + found * weight, whole * keep + weight, new
+                    mixed, whole = mixed * keep + found * weight, whole * keep + weight
+                    peak = new
                 tl.store(put, (mixed / whole).to(out.dtype.element_ty), mask=real_q)
 
 # %% ../../nbs/w09_kernel_paged_attention.ipynb #36f721d0
 @triton.jit
 def many_queries_kernel(q, keys, values, query_starts, context_lens, rows, tables, out,
                         q_stride, table_stride, scale, num_requests,
-                        HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD: tl.constexpr, WIDTH: tl.constexpr,
-                        ROWS: tl.constexpr, PAGE: tl.constexpr, TILE: tl.constexpr,
-                        PRECISION: tl.constexpr, PDL: tl.constexpr):
-    """One program for ROWS // group queries of a request with several, times the heads that share keys."""
+                        HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD: tl.constexpr,
+                        WIDTH: tl.constexpr, ROWS: tl.constexpr, PAGE: tl.constexpr,
+                        TILE: tl.constexpr, PRECISION: tl.constexpr, PDL: tl.constexpr):
+    """One program for ROWS // group queries of a request with several, times the heads
+    that share keys."""
     group: tl.constexpr = HEADS // KV_HEADS
     QUERIES: tl.constexpr = ROWS // group
     kv_head = tl.program_id(0)
@@ -175,7 +196,8 @@ def many_queries_kernel(q, keys, values, query_starts, context_lens, rows, table
     if PDL:
         gdc_launch_dependents()
         gdc_wait()
-    low, high = 0, num_requests  # request b starts at tile query_starts[b] // QUERIES + b
+    # request b starts at tile query_starts[b] // QUERIES + b
+    low, high = 0, num_requests
     while high - low > 1:
         middle = (low + high) // 2
         if tl.load(query_starts + middle) // QUERIES + middle <= number:
@@ -193,17 +215,20 @@ def many_queries_kernel(q, keys, values, query_starts, context_lens, rows, table
         at = (first + query).to(tl.int64)
         head = kv_head * group + row % group
         mask_q = real_q[:, None] & (size < HEAD)
-        asks = tl.load(q + at[:, None] * q_stride + head[:, None] * HEAD + size, mask=mask_q, other=0)
+        asks = tl.load(q + at[:, None] * q_stride + head[:, None] * HEAD + size,
+                       mask=mask_q, other=0)
         table = tables + tl.load(rows + low).to(tl.int64) * table_stride
         largest = tl.full([ROWS], float("-inf"), tl.float32)
         total = tl.zeros([ROWS], tl.float32)
         acc = tl.zeros([ROWS, WIDTH], tl.float32)
-        place_q = length - count + query  # in the sequence: the last key that the query may see
+        # in the sequence: the last key that the query may see
+        place_q = length - count + query
         seen_by_all = (length - count + skipped + 1) // TILE * TILE
         stop = tl.minimum(length - count + skipped + QUERIES, length)
         for n in range(0, seen_by_all, TILE):
             position = n + tl.arange(0, TILE)
-            place = place_of(table, position, position < stop, kv_head, PAGE, KV_HEADS, HEAD)
+            place = place_of(table, position, position < stop, kv_head, PAGE,
+                             KV_HEADS, HEAD)
             key = tl.load(keys + place[:, None] + size, mask=size < HEAD, other=0)
             value = tl.load(values + place[:, None] + size, mask=size < HEAD, other=0)
             scores = tl.dot(asks, key.T, input_precision=PRECISION) * scale
@@ -211,12 +236,14 @@ def many_queries_kernel(q, keys, values, query_starts, context_lens, rows, table
             acc = tl.dot(weights.to(value.dtype), value, acc, input_precision=PRECISION)
         for n in range(seen_by_all, stop, TILE):
             position = n + tl.arange(0, TILE)
-            place = place_of(table, position, position < stop, kv_head, PAGE, KV_HEADS, HEAD)
+            place = place_of(table, position, position < stop, kv_head, PAGE,
+                             KV_HEADS, HEAD)
             mask = (position < stop)[:, None] & (size < HEAD)
             key = tl.load(keys + place[:, None] + size, mask=mask, other=0)
             value = tl.load(values + place[:, None] + size, mask=mask, other=0)
             scores = tl.dot(asks, key.T, input_precision=PRECISION) * scale
-            scores = tl.where(position[None, :] <= place_q[:, None], scores, float("-inf"))
+            scores = tl.where(position[None, :] <= place_q[:, None], scores,
+                              float("-inf"))
             weights, largest, total, acc = online_softmax(scores, largest, total, acc)
             acc = tl.dot(weights.to(value.dtype), value, acc, input_precision=PRECISION)
         acc /= tl.where(total == 0, 1.0, total)[:, None]
@@ -226,8 +253,9 @@ def many_queries_kernel(q, keys, values, query_starts, context_lens, rows, table
 # %% ../../nbs/w09_kernel_paged_attention.ipynb #2d5f656e
 @dataclass(frozen=True)
 class Shape:
-    """How a kernel cuts its work: keys a tile, query rows a program, warps, stages of the load pipeline,
-    and for single queries how many key/value heads a program takes."""
+    """How a kernel cuts its work: keys a tile, query rows a program, warps, stages of
+    the load pipeline, and for single queries how many key/value heads a program
+    takes."""
 
     tile: int
     rows: int
@@ -236,7 +264,8 @@ class Shape:
     pack: int = 1
 
 
-def one_query_shape(dtype: torch.dtype, splits: int, requests: int, kv_heads: int) -> Shape:
+def one_query_shape(dtype: torch.dtype, splits: int, requests: int,
+                    kv_heads: int) -> Shape:
     """What was fastest on an H200 for a single query of each request."""
     programs = requests * kv_heads
     pack = 2 if splits == 1 and kv_heads % 2 == 0 and programs >= 1100 else 1
@@ -244,29 +273,44 @@ def one_query_shape(dtype: torch.dtype, splits: int, requests: int, kv_heads: in
         return Shape(16, 16, 4, 2, pack)
     if splits > 2 or programs >= 1600:
         return Shape(64, 16, 4, 3, pack)
-    return Shape(64, 16, 2, 3) if splits == 2 or 800 <= programs < 1100 else Shape(128, 16, 4, 2, pack)
+    return (Shape(64, 16, 2, 3) if splits == 2 or 800 <= programs < 1100
+            else Shape(128, 16, 4, 2, pack))
 
 
 def many_queries_shape(dtype: torch.dtype, group: int) -> Shape:
     """What was fastest on an H200 for pieces of prompts."""
-    return Shape(16, max(16, triton.next_power_of_2(group)), 4, 2) if dtype == torch.float32 else \
+    return Shape(16, max(16, triton.next_power_of_2(group)), 4,
+                 2) if dtype == torch.float32 else \
         Shape(64, 64, 4, 2)
 
 # %% ../../nbs/w09_kernel_paged_attention.ipynb #12b6147f
-def parts_for(requests: int, kv_heads: int, programs: int = 264) -> int:
-    """Into how many parts to cut contexts so that the card has this many programs: a power of two up to 16."""
+@cache
+def cores(device: torch.device) -> int:
+    """Return how many multiprocessors a card has; the interpreter is one."""
+    if device.type != "cuda":
+        return 1
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def parts_for(requests: int, kv_heads: int, cores: int) -> int:
+    """Return into how many parts to cut contexts so that each core of the card has two
+    programs: a power of two up to 16."""
+    programs = 2 * cores
     wanted = triton.next_power_of_2(triton.cdiv(programs, requests * kv_heads))
-    return min(max(wanted, 2 if requests * kv_heads <= 2 * programs else 1), 16)  # contexts differ: short parts fill gaps
+    # contexts differ: short parts fill gaps
+    return min(max(wanted, 2 if requests * kv_heads <= 2 * programs else 1), 16)
 
 # %% ../../nbs/w09_kernel_paged_attention.ipynb #ca0f3280
 def paged_attention(q: Tensor, keys: Tensor, values: Tensor, pages: Pages, scale: float,
                     shapes: tuple[Shape, Shape] | None = None) -> Tensor:
-    """Attend from each new token to everything that its request has cached so far, itself included.
+    """Attend from each new token to everything that its request has cached so far,
+    itself included.
 
-    q: [T, H, h], rows may lie apart; keys, values: [N, S, K, h], the new ones stored already.
-    Returns [T, H, h]. Scores and sums in float32. Online softmax as in FlashAttention (Dao et al. 2022,
-    alg. 1), block tables as in PagedAttention (Kwon et al. 2023, sec. 4.1), long contexts in parts as in
-    FlashDecoding.
+    q: [T, H, h], rows may lie apart; keys, values: [N, S, K, h], the new ones stored
+    already.
+    Returns [T, H, h]. Scores and sums in float32. Online softmax as in FlashAttention
+    (Dao et al. 2022, alg. 1), block tables as in PagedAttention (Kwon et al. 2023, sec.
+    4.1), long contexts in parts as in FlashDecoding.
     """
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     if pages.many:
@@ -275,56 +319,75 @@ def paged_attention(q: Tensor, keys: Tensor, values: Tensor, pages: Pages, scale
     return out
 
 
-def attend_many(q, keys, values, pages: Pages, scale: float, out: Tensor, shape: Shape | None = None) -> None:
+def attend_many(q, keys, values, pages: Pages, scale: float, out: Tensor,
+                shape: Shape | None = None) -> None:
     """For requests with several queries."""
     (tokens, heads, size), (page, kv_heads) = q.shape, keys.shape[1:3]
-    requests, group, pdl = len(pages.context_lens), heads // kv_heads, overlaps(q.device)
+    requests, group = len(pages.context_lens), heads // kv_heads
+    pdl = overlaps(q.device)
     shape = shape or many_queries_shape(q.dtype, group)
     many_queries_kernel[(kv_heads, tokens // (shape.rows // group) + requests)](
-        q, keys, values, pages.query_starts, pages.context_lens, pages.rows, pages.tables, out, q.stride(0),
-        pages.tables.stride(0), scale * LOG2_E, requests, HEADS=heads, KV_HEADS=kv_heads, HEAD=size,
+        q, keys, values, pages.query_starts, pages.context_lens, pages.rows,
+        pages.tables, out, q.stride(0), pages.tables.stride(0), scale * LOG2_E,
+        requests, HEADS=heads, KV_HEADS=kv_heads, HEAD=size,
         WIDTH=triton.next_power_of_2(size), ROWS=shape.rows, PAGE=page, TILE=shape.tile,
-        PRECISION=precision(q.dtype), PDL=pdl, num_warps=shape.warps, num_stages=shape.stages, launch_pdl=pdl)
+        PRECISION=precision(q.dtype), PDL=pdl, num_warps=shape.warps,
+        num_stages=shape.stages, launch_pdl=pdl)
 
 
-def attend_one(q, keys, values, pages: Pages, scale: float, out: Tensor, shape: Shape | None = None,
-               raw: tuple | None = None) -> None:
-    """For requests with one query. raw: norms, eps and cos_sin, as in `kernels.rope`, where q is a view of
-    the merged projection, neither normalised nor turned, and key and value are still to be stored."""
+def attend_one(q, keys, values, pages: Pages, scale: float, out: Tensor,
+               shape: Shape | None = None, raw: tuple | None = None) -> None:
+    """For requests with one query. raw: norms, eps and cos_sin, as in `kernels.rope`,
+    where q is a view of the merged projection, neither normalised nor turned, and key
+    and value are still to be stored."""
     (_, heads, size), (page, kv_heads) = q.shape, keys.shape[1:3]
     requests, splits, pdl = len(pages.context_lens), pages.splits, overlaps(q.device)
     shape = shape or one_query_shape(q.dtype, splits, requests, kv_heads)
     norms, eps, cos_sin = raw or (None, 0.0, q)
-    sums = out if splits == 1 else torch.empty(requests, splits, heads, size + 1, device=q.device)
+    sums = (out if splits == 1
+            else torch.empty(requests, splits, heads, size + 1, device=q.device))
     one_query_kernel[(kv_heads // shape.pack, splits, requests)](
-        q, *(norms or (q, q)), cos_sin, keys, values, pages.query_starts, pages.context_lens, pages.rows,
-        pages.tables, out if splits == 1 else pages.arrivals, out, sums, q.stride(0), pages.tables.stride(0),
-        scale * LOG2_E, eps, HEADS=heads, KV_HEADS=kv_heads, HEAD=size, WIDTH=triton.next_power_of_2(size),
-        GROUP=max(16, triton.next_power_of_2(shape.pack * heads // kv_heads)), PACK=shape.pack, PAGE=page,
-        TILE=shape.tile, SPLITS=splits, LEAST=shape.tile if splits > 2 else 2 * shape.tile, RAW=raw is not None, NORM=norms is not None,
-        PRECISION=precision(q.dtype), PDL=pdl, num_warps=shape.warps, num_stages=shape.stages, launch_pdl=pdl)
+        q, *(norms or (q, q)), cos_sin, keys, values, pages.query_starts,
+        pages.context_lens, pages.rows, pages.tables, out if splits == 1
+        else pages.arrivals, out, sums, q.stride(0), pages.tables.stride(0),
+        scale * LOG2_E, eps, HEADS=heads, KV_HEADS=kv_heads, HEAD=size,
+        WIDTH=triton.next_power_of_2(size),
+        GROUP=max(16, triton.next_power_of_2(shape.pack * heads // kv_heads)),
+        PACK=shape.pack, PAGE=page, TILE=shape.tile, SPLITS=splits,
+        LEAST=shape.tile if splits > 2 else 2 * shape.tile, RAW=raw is not None,
+        NORM=norms is not None, PRECISION=precision(q.dtype), PDL=pdl,
+        num_warps=shape.warps, num_stages=shape.stages, launch_pdl=pdl)
 
 # %% ../../nbs/w09_kernel_paged_attention.ipynb #c813345c
 LOG2_E = 1.4426950408889634
 
 
 def precision(dtype: torch.dtype) -> str:
-    """How `tl.dot` shall multiply: float32 as float32, whatever the matrix units would rather do."""
+    """How `tl.dot` shall multiply: float32 as float32, whatever the matrix units would
+    rather do."""
     return "ieee" if dtype == torch.float32 else "tf32"
 
 # %% ../../nbs/w09_kernel_paged_attention.ipynb #280a2824
-def paged_attention_reference(q: Tensor, keys: Tensor, values: Tensor, pages: Pages, scale: float) -> Tensor:
-    """The same in torch operations, one request after another, in the precision of q."""
+def paged_attention_reference(q: Tensor, keys: Tensor, values: Tensor, pages: Pages,
+                              scale: float) -> Tensor:
+    """The same in torch operations, one request after another, in the precision of
+    q."""
     out = torch.zeros(q.shape, dtype=q.dtype, device=q.device)
     group = q.shape[1] // keys.shape[2]
-    starts, lengths, rows = (x.tolist() for x in (pages.query_starts, pages.context_lens, pages.rows))
+    starts, lengths, rows = (x.tolist()
+                             for x in (pages.query_starts, pages.context_lens,
+                                       pages.rows))
     for b, (first, last) in enumerate(pairwise(starts)):
         if lengths[b] == 0 or first == last:
             continue
         at = torch.arange(lengths[b], device=q.device)
         blocks = pages.tables[rows[b]].long()[at // keys.shape[1]]
-        k, v = (x[blocks, at % keys.shape[1]].to(q.dtype).repeat_interleave(group, 1) for x in (keys, values))
+        k, v = (x[blocks, at % keys.shape[1]].to(q.dtype).repeat_interleave(group, 1)
+                for x in (keys, values))
         scores = torch.einsum("qhd,khd->hqk", q[first:last], k) * scale
-        later = at > torch.arange(lengths[b] - (last - first), lengths[b], device=q.device)[:, None]
-        out[first:last] = torch.einsum("hqk,khd->qhd", scores.masked_fill(later, -torch.inf).softmax(-1), v)
+        later = (at > torch.arange(lengths[b] - (last - first), lengths[b],
+                                   device=q.device)[:, None])
+        out[first:last] = torch.einsum("hqk,khd->qhd",
+                                       scores.masked_fill(later,
+                                                          -torch.inf).softmax(-1), v)
     return out

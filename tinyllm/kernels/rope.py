@@ -14,9 +14,10 @@ from .norm import overlaps
 
 # %% ../../nbs/w08_kernel_rope.ipynb #3b05a452
 @triton.jit
-def norm_rope_write_kernel(qkv, q_gain, k_gain, cos_sin, positions, slots, keys, values, eps,
-                           Q_HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD: tl.constexpr,
-                           NORM: tl.constexpr, PDL: tl.constexpr, HEADS: tl.constexpr, HALF: tl.constexpr):
+def norm_rope_write_kernel(qkv, q_gain, k_gain, cos_sin, positions, slots, keys,
+                           values, eps, Q_HEADS: tl.constexpr, KV_HEADS: tl.constexpr,
+                           HEAD: tl.constexpr, NORM: tl.constexpr, PDL: tl.constexpr,
+                           HEADS: tl.constexpr, HALF: tl.constexpr):
     """One program for HEADS of a token's heads, in the order queries, keys, values."""
     if PDL:
         gdc_launch_dependents()
@@ -32,35 +33,47 @@ def norm_rope_write_kernel(qkv, q_gain, k_gain, cos_sin, positions, slots, keys,
     is_query, is_value = head < Q_HEADS, head >= Q_HEADS + KV_HEADS
     kind = qkv.dtype.element_ty
     if NORM:
-        scale = tl.rsqrt(tl.sum(first * first + second * second, 1) / HEAD + eps)[:, None]
-        gain = tl.where(is_query, tl.load(q_gain + pair, mask=pair < half, other=0).to(tl.float32),
-                        tl.load(k_gain + pair, mask=pair < half, other=0).to(tl.float32))
-        gain2 = tl.where(is_query, tl.load(q_gain + half + pair, mask=pair < half, other=0).to(tl.float32),
-                         tl.load(k_gain + half + pair, mask=pair < half, other=0).to(tl.float32))
-        normed = ((first * scale).to(kind).to(tl.float32) * gain).to(kind).to(tl.float32)
-        normed2 = ((second * scale).to(kind).to(tl.float32) * gain2).to(kind).to(tl.float32)
-        first, second = tl.where(is_value, first, normed), tl.where(is_value, second, normed2)
+        scale = tl.rsqrt(tl.sum(first * first + second * second, 1) / HEAD
+                         + eps)[:, None]
+        gain = tl.where(is_query, tl.load(q_gain + pair, mask=pair < half,
+                                          other=0).to(tl.float32),
+                        tl.load(k_gain + pair, mask=pair < half,
+                                other=0).to(tl.float32))
+        gain2 = tl.where(is_query, tl.load(q_gain + half + pair, mask=pair < half,
+                                           other=0).to(tl.float32),
+                         tl.load(k_gain + half + pair, mask=pair < half,
+                                 other=0).to(tl.float32))
+        normed = ((first * scale).to(kind).to(tl.float32) * gain).to(
+            kind).to(tl.float32)
+        normed2 = ((second * scale).to(kind).to(tl.float32) * gain2).to(
+            kind).to(tl.float32)
+        first = tl.where(is_value, first, normed)
+        second = tl.where(is_value, second, normed2)
     angle = cos_sin + tl.load(positions + token).to(tl.int64) * HEAD + pair
     cos = tl.where(is_value, 1.0, tl.load(angle, mask=pair < half, other=0))
     sin = tl.where(is_value, 0.0, tl.load(angle + half, mask=pair < half, other=0))
-    turned, turned2 = (first * cos - second * sin).to(kind), (second * cos + first * sin).to(kind)
+    turned = (first * cos - second * sin).to(kind)
+    turned2 = (second * cos + first * sin).to(kind)
     tl.store(source, turned, mask=real & is_query)
     tl.store(source + half, turned2, mask=real & is_query)
     slot = tl.load(slots + token).to(tl.int64) * (KV_HEADS * HEAD) + pair
     key = keys + slot + (head - Q_HEADS) * HEAD
     tl.store(key, turned, mask=real & (head >= Q_HEADS) & (head < Q_HEADS + KV_HEADS))
-    tl.store(key + half, turned2, mask=real & (head >= Q_HEADS) & (head < Q_HEADS + KV_HEADS))
+    tl.store(key + half, turned2,
+             mask=real & (head >= Q_HEADS) & (head < Q_HEADS + KV_HEADS))
     value = values + slot + (head - Q_HEADS - KV_HEADS) * HEAD
     tl.store(value, turned, mask=real & is_value)
     tl.store(value + half, turned2, mask=real & is_value)
 
 # %% ../../nbs/w08_kernel_rope.ipynb #1f632386
-def norm_rope_write(qkv: Tensor, norms: tuple[Tensor, Tensor] | None, eps: float, cos_sin: Tensor,
-                    positions: Tensor, slots: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def norm_rope_write(qkv: Tensor, norms: tuple[Tensor, Tensor] | None, eps: float,
+                    cos_sin: Tensor, positions: Tensor, slots: Tensor, keys: Tensor,
+                    values: Tensor) -> Tensor:
     """Normalise and turn queries and keys, and store keys and values in their slots.
 
-    qkv: [T, (H + 2K) * h], whose queries are overwritten; norms: gains of queries and keys, [h] each, or
-    None; cos_sin: [places, h] float32, the cosines of each place, then its sines; positions, slots: [T];
+    qkv: [T, (H + 2K) * h], whose queries are overwritten; norms: gains of queries and
+    keys, [h] each, or None; cos_sin: [places, h] float32, the cosines of each place,
+    then its sines; positions, slots: [T];
     keys, values: [N, S, K, h]. Returns the queries, [T, H, h], a view into qkv.
     """
     kv_heads, size = keys.shape[2:]
@@ -69,12 +82,14 @@ def norm_rope_write(qkv: Tensor, norms: tuple[Tensor, Tensor] | None, eps: float
     heads, pdl = min(triton.next_power_of_2(total), 8), overlaps(qkv.device)
     norm_rope_write_kernel[(len(qkv), triton.cdiv(total, heads))](
         qkv, q_gain, k_gain, cos_sin, positions, slots, keys, values, eps,
-        Q_HEADS=total - 2 * kv_heads, KV_HEADS=kv_heads, HEAD=size, NORM=norms is not None, PDL=pdl,
-        HEADS=heads, HALF=triton.next_power_of_2(size // 2), num_warps=2, launch_pdl=pdl)
+        Q_HEADS=total - 2 * kv_heads, KV_HEADS=kv_heads, HEAD=size,
+        NORM=norms is not None, PDL=pdl, HEADS=heads,
+        HALF=triton.next_power_of_2(size // 2), num_warps=2, launch_pdl=pdl)
     return qkv.unflatten(1, (total, size))[:, : total - 2 * kv_heads]
 
 # %% ../../nbs/w08_kernel_rope.ipynb #fda1e96f
-def norm_rope_write_reference(qkv, norms, eps, cos_sin, positions, slots, keys, values) -> Tensor:
+def norm_rope_write_reference(qkv, norms, eps, cos_sin, positions, slots, keys,
+                              values) -> Tensor:
     """The same in torch operations."""
     kv_heads, size = keys.shape[2:]
     heads = qkv.unflatten(1, (-1, size))
@@ -87,7 +102,8 @@ def norm_rope_write_reference(qkv, norms, eps, cos_sin, positions, slots, keys, 
             wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
             x = norms[i] * wide.to(x.dtype)
         first, second = x.float().chunk(2, -1)
-        turned.append(torch.cat((first * cos - second * sin, second * cos + first * sin), -1).to(x.dtype))
+        turned.append(torch.cat((first * cos - second * sin,
+                                 second * cos + first * sin), -1).to(x.dtype))
     keys.view(-1, kv_heads, size)[slots.long()] = turned[1]
     values.view(-1, kv_heads, size)[slots.long()] = parts[2]
     return turned[0]

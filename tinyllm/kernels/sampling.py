@@ -24,21 +24,26 @@ def log2_of(x, FAST: tl.constexpr):
 
 @triton.jit
 def noise_of(words, FAST: tl.constexpr):
-    """Standard Gumbel noise from 32-bit words, as `engine.sampling.gumbel_noise` makes it, up to 1e-5."""
+    """Standard Gumbel noise from 32-bit words, as `engine.noise.gumbel_noise` makes
+    it, up to 1e-5."""
     u = (2 * words.to(tl.int64) + 1).to(tl.float32) * 1.1641532182693481e-10  # 2 ** -33
     u = tl.minimum(u, 0.99999994)  # 1 - 2 ** -24
     series = u * (1 + u * (0.5 + u * (0.33333334 + u * (0.25 + u * 0.2))))
-    exponential = tl.where(u < 0.0625, series, -0.6931471805599453 * log2_of(1 - u, FAST))
+    exponential = tl.where(u < 0.0625, series,
+                           -0.6931471805599453 * log2_of(1 - u, FAST))
     return -0.6931471805599453 * log2_of(exponential, FAST)
 
 # %% ../../nbs/w10_kernel_sampling.ipynb #b4fd2bf1
 @triton.jit
-def gumbel_max_kernel(logits, rows, temperatures, seeds, prompt_lens, ends, cuts, last_ids, best, best_id, vocab,
-                      stride, first, SKIP: tl.constexpr, FILTER: tl.constexpr, FAST: tl.constexpr,
-                      PDL: tl.constexpr, BLOCK: tl.constexpr):
-    """One program for BLOCK logits of a request: the largest, noise included, and which it is.
+def gumbel_max_kernel(logits, rows, temperatures, seeds, prompt_lens, ends, cuts,
+                      last_ids, best, best_id, vocab, stride, first, SKIP: tl.constexpr,
+                      FILTER: tl.constexpr, FAST: tl.constexpr, PDL: tl.constexpr,
+                      BLOCK: tl.constexpr):
+    """One program for BLOCK logits of a request: the largest, noise included, and which
+    it is.
 
-    first, SKIP: the id of the first column, down to a multiple of 4, and what is left of it.
+    first, SKIP: the id of the first column, down to a multiple of 4, and what is left
+    of it.
     """
     chunk, request = tl.program_id(0), tl.program_id(1)
     if PDL:
@@ -50,14 +55,17 @@ def gumbel_max_kernel(logits, rows, temperatures, seeds, prompt_lens, ends, cuts
         heat = tl.load(temperatures + row)
         column = chunk * BLOCK + tl.arange(0, BLOCK) - SKIP
         ids, there = first + SKIP + column, (column >= 0) & (column < vocab)
-        scores = tl.load(logits + request.to(tl.int64) * stride + column, mask=there, other=float("-inf"))
+        scores = tl.load(logits + request.to(tl.int64) * stride + column, mask=there,
+                         other=float("-inf"))
         scores = scores.to(tl.float32)
         if heat > 0:
             some = True
             if FILTER:
-                scores = tl.div_rn(scores, tl.full([BLOCK], 1.0, tl.float32) * heat)  # to the bit as cuts are made
+                # to the bit as cuts are made
+                scores = tl.div_rn(scores, tl.full([BLOCK], 1.0, tl.float32) * heat)
                 cut = tl.load(cuts + request)
-                stays = (scores > cut) | ((scores == cut) & (ids <= tl.load(last_ids + request)))
+                stays = ((scores > cut)
+                         | ((scores == cut) & (ids <= tl.load(last_ids + request))))
                 scores = tl.where(stays, scores, float("-inf"))
                 some = tl.max(scores, 0) > float("-inf")
             else:
@@ -67,20 +75,24 @@ def gumbel_max_kernel(logits, rows, temperatures, seeds, prompt_lens, ends, cuts
                 zero = tl.zeros([BLOCK // 4], tl.int32)
                 index = zero + (end - tl.load(prompt_lens + row))
                 a, b, c, d = tl.philox(tl.load(seeds + row), counter, index, zero, zero)
-                words = tl.join(tl.join(a, c), tl.join(b, d)).reshape(BLOCK)  # back in the order of ids
+                # back in the order of ids
+                words = tl.join(tl.join(a, c), tl.join(b, d)).reshape(BLOCK)
                 scores += noise_of(words, FAST)
-        top, place = tl.max(scores, 0, return_indices=True, return_indices_tie_break_left=True)
+        top, place = tl.max(scores, 0, return_indices=True,
+                            return_indices_tie_break_left=True)
         at = request * tl.num_programs(0) + chunk
         tl.store(best + at, top)
         tl.store(best_id + at, first + chunk * BLOCK + place)
 
 # %% ../../nbs/w10_kernel_sampling.ipynb #648c4c50
 @triton.jit
-def best_of_chunks_kernel(best, best_id, rows, ends, samples, tokens, out, chunks, each, max_len,
-                          PDL: tl.constexpr, BLOCK: tl.constexpr):
-    """One program a request: the best of its chunks goes to `out` and, if it is due, into its text.
+def best_of_chunks_kernel(best, best_id, rows, ends, samples, tokens, out, chunks,
+                          each, max_len, PDL: tl.constexpr, BLOCK: tl.constexpr):
+    """One program a request: the best of its chunks goes to `out` and, if it is due,
+    into its text.
 
-    chunks: of all ranks together; each: of one rank, whose scores and ids lie behind one another.
+    chunks: of all ranks together; each: of one rank, whose scores and ids lie behind
+    one another.
     """
     request, chunk = tl.program_id(0), tl.arange(0, BLOCK)
     if PDL:
@@ -91,39 +103,49 @@ def best_of_chunks_kernel(best, best_id, rows, ends, samples, tokens, out, chunk
         one_rank = 2 * tl.num_programs(0) * each
         at = chunk // each * one_rank + request * each + chunk % each
         score = tl.load(best + at, mask=chunk < chunks, other=float("-inf"))
-        _, place = tl.max(score, 0, return_indices=True, return_indices_tie_break_left=True)
-        token = tl.load(best_id + place // each * one_rank + request * each + place % each).to(tl.int64)
+        _, place = tl.max(score, 0, return_indices=True,
+                          return_indices_tie_break_left=True)
+        token = tl.load(best_id + place // each * one_rank + request * each
+                        + place % each).to(tl.int64)
         tl.store(out + request, token)
         row = tl.load(rows + request).to(tl.int64)
-        tl.store(tokens + row * max_len + end, token, mask=(tl.load(samples + request) != 0) & (end < max_len))
+        tl.store(tokens + row * max_len + end, token,
+                 mask=(tl.load(samples + request) != 0) & (end < max_len))
 
 # %% ../../nbs/w10_kernel_sampling.ipynb #396d8f56
-def gumbel_max(logits: Tensor, rows: Tensor, temperatures: Tensor, seeds: Tensor, prompt_lens: Tensor,
-               ends: Tensor, samples: Tensor, tokens: Tensor, out: Tensor,
-               cuts: tuple[Tensor, Tensor] | None = None, first: int = 0,
+def gumbel_max(logits: Tensor, rows: Tensor, temperatures: Tensor, seeds: Tensor,
+               prompt_lens: Tensor, ends: Tensor, samples: Tensor, tokens: Tensor,
+               out: Tensor, cuts: tuple[Tensor, Tensor] | None = None, first: int = 0,
                gather: Callable[[Tensor], Tensor] | None = None) -> None:
-    """Draw the next token of each request from softmax(logits / temperature), or the likeliest at 0.
+    """Draw the next token of each request from softmax(logits / temperature), or the
+    likeliest at 0.
 
-    logits: [B, V]; rows, ends, samples: [B] int32, whose request, how many tokens it has (0: padding),
-    whether its next token is due; temperatures, seeds (int64), prompt_lens: [rows]; tokens: [rows, places],
-    where due tokens are written at place `end`; out: [B] int64. The noise is that of
-    `engine.sampling`, so the tokens are too. cuts: which scores stay, from `thresholds.find_cuts`; None: all.
+    logits: [B, V]; rows, ends, samples: [B] int32, whose request, how many tokens it
+    has (0: padding), whether its next token is due; temperatures, seeds (int64),
+    prompt_lens: [rows]; tokens: [rows, places], where due tokens are written at place
+    `end`; out: [B] int64. The noise is that of `engine.sampling`, so the tokens are
+    too. cuts: which scores stay, from `thresholds.find_pivots`; None: all.
 
-    Where the vocabulary is cut among ranks: first is the id of this rank's first column, and gather, given
-    anything, returns what all ranks have given, [ranks, ...], in the order of their ids.
+    Where the vocabulary is cut among ranks: first is the id of this rank's first
+    column, and gather, given anything, returns what all ranks have given, [ranks, ...],
+    in the order of their ids.
     """
     (requests, vocab), block = logits.shape, 2048
     pdl, fast = overlaps(logits.device), logits.is_cuda
-    each = triton.cdiv(vocab + (first % 4 if gather is None else 3), block)  # the same on all ranks
-    found = torch.empty(1, 2, requests, each, device=logits.device)  # scores, and ids in the same bits
+    # the same on all ranks
+    each = triton.cdiv(vocab + (first % 4 if gather is None else 3), block)
+    # scores, and ids in the same bits
+    found = torch.empty(1, 2, requests, each, device=logits.device)
     best, best_id = found[0, 0], found[0, 1].view(torch.int32)
     gumbel_max_kernel[(each, requests)](
-        logits, rows, temperatures, seeds, prompt_lens, ends, *(cuts or (best, best_id)), best, best_id, vocab,
-        logits.stride(0), first - first % 4, SKIP=first % 4, FILTER=cuts is not None, FAST=fast, PDL=pdl,
+        logits, rows, temperatures, seeds, prompt_lens, ends,
+        *(cuts or (best, best_id)), best, best_id, vocab, logits.stride(0),
+        first - first % 4, SKIP=first % 4, FILTER=cuts is not None, FAST=fast, PDL=pdl,
         BLOCK=block, num_warps=4, launch_pdl=pdl)
     if gather is not None:
         found = gather(found[0])
     chunks = len(found) * each
     best_of_chunks_kernel[(requests,)](
-        found[0, 0], found[0, 1].view(torch.int32), rows, ends, samples, tokens, out, chunks, each, tokens.shape[1],
-        PDL=pdl, BLOCK=triton.next_power_of_2(chunks), num_warps=1, launch_pdl=pdl)
+        found[0, 0], found[0, 1].view(torch.int32), rows, ends, samples, tokens, out,
+        chunks, each, tokens.shape[1], PDL=pdl, BLOCK=triton.next_power_of_2(chunks),
+        num_warps=1, launch_pdl=pdl)

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['key_of', 'number_of', 'just_below', 'load_row', 'highest', 'weigh', 'splitters', 'bracket', 'collect', 'narrow',
-           'above_and_ties', 'nth_tie', 'find_cuts_kernel', 'sizes_for', 'find_cuts', 'top_logprobs_kernel',
+           'above_and_ties', 'nth_tie', 'find_cuts_kernel', 'sizes_for', 'find_pivots', 'top_logprobs_kernel',
            'top_logprobs']
 
 # %% ../../nbs/w30_kernel_thresholds.ipynb #bd4f6ed7
@@ -31,7 +31,8 @@ def number_of(keys):
 @triton.jit
 def just_below(number):
     """The largest float that is smaller."""
-    return number_of(key_of(number) - tl.where(number == 0, 2, 1))  # one below 0 would be -0
+    # one below 0 would be -0
+    return number_of(key_of(number) - tl.where(number == 0, 2, 1))
 
 # %% ../../nbs/w30_kernel_thresholds.ipynb #286b4435
 @triton.jit
@@ -51,16 +52,20 @@ def highest(source, vocab, BLOCK: tl.constexpr):
 # %% ../../nbs/w30_kernel_thresholds.ipynb #31da8675
 @triton.jit
 def weigh(x, pivots, top, scale, BY_MASS: tl.constexpr):
-    """[P, BLOCK]: what each logit weighs, in the lines of those pivots that it is above."""
-    weight = tl.exp2((x - top) * scale) if BY_MASS else tl.full(x.shape, 1.0, tl.float32)
+    """[P, BLOCK]: what each logit weighs, in the lines of those pivots that it is
+    above."""
+    weight = (tl.exp2((x - top) * scale) if BY_MASS
+              else tl.full(x.shape, 1.0, tl.float32))
     return tl.where(x[None, :] > pivots[:, None], weight[None, :], 0.0)
 
 
 @triton.jit
 def splitters(source, vocab, floor, SAMPLE: tl.constexpr, PIVOTS: tl.constexpr):
-    """Logits that split a row, by a sample, into parts that are small at the top; the last is the floor."""
+    """Logits that split a row, by a sample, into parts that are small at the top; the
+    last is the floor."""
     ids = tl.arange(0, SAMPLE)
-    some = tl.sort(load_row(source, ids * tl.maximum(vocab // SAMPLE, 1), vocab), descending=True)
+    some = tl.sort(load_row(source, ids * tl.maximum(vocab // SAMPLE, 1), vocab),
+                   descending=True)
     part = tl.arange(0, PIVOTS) + 1
     rank = part * part * part * SAMPLE // (PIVOTS * PIVOTS * PIVOTS)
     chosen = tl.sum(tl.where(ids[None, :] == rank[:, None], some[None, :], 0.0), 1)
@@ -70,11 +75,13 @@ def splitters(source, vocab, floor, SAMPLE: tl.constexpr, PIVOTS: tl.constexpr):
 @triton.jit
 def bracket(source, vocab, floor, top, scale, target, BY_MASS: tl.constexpr,
             SAMPLE: tl.constexpr, PIVOTS: tl.constexpr, BLOCK: tl.constexpr):
-    """Between which logits the cut lies (above low, at most high), what is above high, and the target."""
+    """Between which logits the cut lies (above low, at most high), what is above high,
+    and the target."""
     pivots = splitters(source, vocab, floor, SAMPLE, PIVOTS)
     tile = tl.zeros([PIVOTS, BLOCK], tl.float32)
     for start in tl.range(0, vocab, BLOCK, num_stages=4):
-        tile += weigh(load_row(source, start + tl.arange(0, BLOCK), vocab), pivots, top, scale, BY_MASS)
+        tile += weigh(load_row(source, start + tl.arange(0, BLOCK), vocab), pivots, top,
+                      scale, BY_MASS)
     above = tl.sum(tile, 1)
     if BY_MASS:
         target *= tl.max(above, 0)  # a share becomes a weight
@@ -84,10 +91,13 @@ def bracket(source, vocab, floor, top, scale, target, BY_MASS: tl.constexpr,
 
 # %% ../../nbs/w30_kernel_thresholds.ipynb #91bbe57d
 @triton.jit
-def collect(source, pool, pool_ids, vocab, low, high, IDS: tl.constexpr, BLOCK: tl.constexpr):
-    """Write the logits above low and up to high to `pool`: how many, the smallest and the largest."""
+def collect(source, pool, pool_ids, vocab, low, high, IDS: tl.constexpr,
+            BLOCK: tl.constexpr):
+    """Write the logits above low and up to high to `pool`: how many, the smallest and
+    the largest."""
     count = 0
-    least, most = tl.full([BLOCK], float("inf"), tl.float32), tl.full([BLOCK], float("-inf"), tl.float32)
+    least = tl.full([BLOCK], float("inf"), tl.float32)
+    most = tl.full([BLOCK], float("-inf"), tl.float32)
     for start in tl.range(0, vocab, BLOCK, num_stages=4):
         ids = start + tl.arange(0, BLOCK)
         x = load_row(source, ids, vocab)
@@ -97,21 +107,26 @@ def collect(source, pool, pool_ids, vocab, low, high, IDS: tl.constexpr, BLOCK: 
         if IDS:
             tl.store(pool_ids + place, ids, mask=take)
         count += tl.sum(take.to(tl.int32), 0)
-        least, most = tl.where(take, tl.minimum(least, x), least), tl.where(take, tl.maximum(most, x), most)
+        least = tl.where(take, tl.minimum(least, x), least)
+        most = tl.where(take, tl.maximum(most, x), most)
     tl.debug_barrier()  # what all threads have written can be read by all
     return count, tl.min(least, 0), tl.max(most, 0)
 
 
 @triton.jit
-def narrow(pool, count, low, high, base, top, scale, target, BY_MASS: tl.constexpr, PIVOTS: tl.constexpr,
-           BLOCK: tl.constexpr):
-    """The smallest logit above low, at most high, with less than `target` above it: PIVOTS guesses a round."""
-    part, low, high = tl.arange(0, PIVOTS) + 1, key_of(low).to(tl.int64), key_of(high).to(tl.int64)
+def narrow(pool, count, low, high, base, top, scale, target, BY_MASS: tl.constexpr,
+           PIVOTS: tl.constexpr, BLOCK: tl.constexpr):
+    """The smallest logit above low, at most high, with less than `target` above it:
+    PIVOTS guesses a round."""
+    part, low = tl.arange(0, PIVOTS) + 1, key_of(low).to(tl.int64)
+    high = key_of(high).to(tl.int64)
     while high - low > 1:
         keys = tl.minimum(low + part * tl.cdiv(high - low, PIVOTS + 1), high)
-        pivots, tile = number_of(keys.to(tl.int32)), tl.zeros([PIVOTS, BLOCK], tl.float32)
+        pivots = number_of(keys.to(tl.int32))
+        tile = tl.zeros([PIVOTS, BLOCK], tl.float32)
         for start in range(0, count, BLOCK):
-            tile += weigh(load_row(pool, start + tl.arange(0, BLOCK), count), pivots, top, scale, BY_MASS)
+            tile += weigh(load_row(pool, start + tl.arange(0, BLOCK), count), pivots,
+                          top, scale, BY_MASS)
         above = base + tl.sum(tile, 1)
         low = tl.max(tl.where(above >= target, keys, low), 0)
         high = tl.min(tl.where(above < target, keys, high), 0)
@@ -119,7 +134,8 @@ def narrow(pool, count, low, high, base, top, scale, target, BY_MASS: tl.constex
 
 # %% ../../nbs/w30_kernel_thresholds.ipynb #11e1690e
 @triton.jit
-def above_and_ties(pool, count, cut, top, scale, BY_MASS: tl.constexpr, BLOCK: tl.constexpr):
+def above_and_ties(pool, count, cut, top, scale, BY_MASS: tl.constexpr,
+                   BLOCK: tl.constexpr):
     """What the collected logits above the cut weigh, and how many there are at it."""
     over, ties = tl.zeros([1, BLOCK], tl.float32), tl.zeros([BLOCK], tl.int32)
     for start in range(0, count, BLOCK):
@@ -142,21 +158,24 @@ def nth_tie(source, vocab, cut, number, BLOCK: tl.constexpr):
 
 # %% ../../nbs/w30_kernel_thresholds.ipynb #2f84b06c
 @triton.jit
-def find_cuts_kernel(logits, rows, temperatures, filters, ends, pool, cuts, last_ids, vocab, stride,
-                     PDL: tl.constexpr, SAMPLE: tl.constexpr, PIVOTS: tl.constexpr, BLOCK: tl.constexpr,
-                     WIDE: tl.constexpr):
-    """One program a request: the lowest score that min-p, top-k and top-p leave, and the last of its ties."""
+def find_cuts_kernel(logits, rows, temperatures, filters, ends, pool, cuts, last_ids,
+                     vocab, stride, PDL: tl.constexpr, SAMPLE: tl.constexpr,
+                     PIVOTS: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr):
+    """One program a request: the lowest score that min-p, top-k and top-p leave, and
+    the last of its ties."""
     request = tl.program_id(0).to(tl.int64)
     if PDL:
         gdc_launch_dependents()
         gdc_wait()
     row = tl.load(rows + request)
     heat, end = tl.load(temperatures + row), tl.load(ends + request)
-    top_k, top_p, log_min_p = (tl.load(filters + 3 * row), tl.load(filters + 3 * row + 1),
-                               tl.load(filters + 3 * row + 2))
+    top_k, top_p = tl.load(filters + 3 * row), tl.load(filters + 3 * row + 1)
+    log_min_p = tl.load(filters + 3 * row + 2)
     cut, last = float("-inf"), vocab
-    if (end > 0) & (heat > 0) & ((top_k < vocab) | (top_p < 1) | (log_min_p > float("-inf"))):
-        source, space, scale = logits + request * stride, pool + request * vocab, 1.4426950408889634 / heat
+    if (end > 0) & (heat > 0) & ((top_k < vocab) | (top_p < 1)
+                                 | (log_min_p > float("-inf"))):
+        source, space = logits + request * stride, pool + request * vocab
+        scale = 1.4426950408889634 / heat
         top, floor, base, count, target = 0.0, float("-inf"), 0.0, 0, top_p
         if (log_min_p > float("-inf")) | (top_k >= vocab):
             top = highest(source, vocab, WIDE)
@@ -165,19 +184,26 @@ def find_cuts_kernel(logits, rows, temperatures, filters, ends, pool, cuts, last
                 floor = just_below(top + log_min_p * heat)
         low, high = floor, top
         if top_k < vocab:
-            low, high, base, target = bracket(source, vocab, floor, top, scale, top_k, False, SAMPLE, PIVOTS, BLOCK)
-            count, least, top = collect(source, space, space, vocab, low, float("inf"), False, WIDE)
-            kth = narrow(space, count, just_below(least), top, 0.0, top, scale, top_k, False, PIVOTS, BLOCK)
-            cut, low, high, base = tl.maximum(cut, tl.div_rn(kth, heat)), just_below(kth), top, 0.0
+            low, high, base, target = bracket(source, vocab, floor, top, scale, top_k,
+                                              False, SAMPLE, PIVOTS, BLOCK)
+            count, least, top = collect(source, space, space, vocab, low, float("inf"),
+                                        False, WIDE)
+            kth = narrow(space, count, just_below(least), top, 0.0, top, scale, top_k,
+                         False, PIVOTS, BLOCK)
+            cut, low, high = tl.maximum(cut, tl.div_rn(kth, heat)), just_below(kth), top
+            base = 0.0
             if top_p < 1:
                 whole, ties = above_and_ties(space, count, low, top, scale, True, BLOCK)
                 target = top_p * whole
         elif top_p < 1:
-            low, high, base, target = bracket(source, vocab, floor, top, scale, top_p, True, SAMPLE, PIVOTS, BLOCK)
-            count, least, high = collect(source, space, space, vocab, low, high, False, WIDE)
+            low, high, base, target = bracket(source, vocab, floor, top, scale, top_p,
+                                              True, SAMPLE, PIVOTS, BLOCK)
+            count, least, high = collect(source, space, space, vocab, low, high,
+                                         False, WIDE)
             low = tl.maximum(low, just_below(least))
         if top_p < 1:
-            nucleus = narrow(space, count, low, high, base, top, scale, target, True, PIVOTS, BLOCK)
+            nucleus = narrow(space, count, low, high, base, top, scale, target, True,
+                             PIVOTS, BLOCK)
             over, ties = above_and_ties(space, count, nucleus, top, scale, True, BLOCK)
             room = tl.ceil((target - base - over) / tl.exp2((nucleus - top) * scale))
             cut = tl.maximum(cut, tl.div_rn(nucleus, heat))
@@ -188,39 +214,49 @@ def find_cuts_kernel(logits, rows, temperatures, filters, ends, pool, cuts, last
 
 # %% ../../nbs/w30_kernel_thresholds.ipynb #7c0f7df0
 def sizes_for(rows: int, vocab: int) -> dict:
-    """Of a program that walks along one of so many rows: what was fastest on an H200, and no larger than the row."""
-    sizes = {"SAMPLE": 1024, "BLOCK": 1024, "WIDE": 4096 if rows <= 132 else 1024}  # 132 cores: one row each
+    """Of a program that walks along one of so many rows: what was fastest on an H200,
+    and no larger than the row."""
+    # 132 cores: one row each
+    sizes = {"SAMPLE": 1024, "BLOCK": 1024, "WIDE": 4096 if rows <= 132 else 1024}
     width = triton.next_power_of_2(vocab)
-    return {name: min(size, width) for name, size in sizes.items()} | {"PIVOTS": 8, "num_warps": 8}
+    return ({name: min(size, width) for name, size in sizes.items()}
+            | {"PIVOTS": 8, "num_warps": 8})
 
 
-def find_cuts(logits: Tensor, rows: Tensor, temperatures: Tensor, filters: Tensor,
+def find_pivots(logits: Tensor, rows: Tensor, temperatures: Tensor, filters: Tensor,
               ends: Tensor) -> tuple[Tensor, Tensor]:
-    """Which scores stay: those above a request's cut, and those equal to it with an id up to its last.
+    """Which scores stay: those above a request's cut, and those equal to it with an id
+    up to its last.
 
-    logits: [B, V]; rows, ends: [B] int32, whose request, and how many tokens it has (0: padding);
-    temperatures: [rows]; filters: [rows, 3] float32, top-k (V: off), top-p (1: off), log of min-p (-inf: off).
-    A score is a logit over the temperature. Returns cuts, [B] float32, and last ids, [B] int32.
+    logits: [B, V]; rows, ends: [B] int32, whose request, and how many tokens it has (0:
+    padding);
+    temperatures: [rows]; filters: [rows, 3] float32, top-k (V: off), top-p (1: off),
+    log of min-p (-inf: off). A score is a logit over the temperature. Returns cuts, [B]
+    float32, and last ids, [B] int32.
     """
     (requests, vocab), pdl = logits.shape, overlaps(logits.device)
     pool = torch.empty(requests, vocab, device=logits.device)
     cuts = torch.empty(requests, device=logits.device)
     last_ids = torch.empty(requests, dtype=torch.int32, device=logits.device)
-    find_cuts_kernel[(requests,)](logits, rows, temperatures, filters, ends, pool, cuts, last_ids, vocab,
-                                  logits.stride(0), PDL=pdl, launch_pdl=pdl, **sizes_for(requests, vocab))
+    find_cuts_kernel[(requests,)](logits, rows, temperatures, filters, ends, pool, cuts,
+                                  last_ids, vocab, logits.stride(0), PDL=pdl,
+                                  launch_pdl=pdl, **sizes_for(requests, vocab))
     return cuts, last_ids
 
 # %% ../../nbs/w30_kernel_thresholds.ipynb #699eadd8
 @triton.jit
-def top_logprobs_kernel(logits, token_ids, pool, pool_ids, packed, out_ids, out_logprobs, ranks, vocab, stride, num,
-                        PDL: tl.constexpr, KEEP: tl.constexpr, SAMPLE: tl.constexpr, PIVOTS: tl.constexpr,
+def top_logprobs_kernel(logits, token_ids, pool, pool_ids, packed, out_ids,
+                        out_logprobs, ranks, vocab, stride, num, PDL: tl.constexpr,
+                        KEEP: tl.constexpr, SAMPLE: tl.constexpr, PIVOTS: tl.constexpr,
                         BLOCK: tl.constexpr, WIDE: tl.constexpr):
-    """One program a line: its token's log-probability and rank, and the `num` likeliest, in order."""
+    """One program a line: its token's log-probability and rank, and the `num`
+    likeliest, in order."""
     line = tl.program_id(0).to(tl.int64)
     if PDL:
         gdc_launch_dependents()
         gdc_wait()
-    source, token, none = logits + line * stride, tl.load(token_ids + line), float("-inf")
+    source, token = logits + line * stride, tl.load(token_ids + line)
+    none = float("-inf")
     top, own = highest(source, vocab, WIDE), tl.load(source + token).to(tl.float32)
     mass, rank = tl.zeros([WIDE], tl.float32), tl.zeros([WIDE], tl.int32)
     for start in tl.range(0, vocab, WIDE, num_stages=4):
@@ -234,45 +270,60 @@ def top_logprobs_kernel(logits, token_ids, pool, pool_ids, packed, out_ids, out_
     tl.store(out_logprobs + at, own - top - log_mass)
     if num > 0:
         space, names, target = pool + line * vocab, pool_ids + line * vocab, num * 1.0
-        low, _high, _base, target = bracket(source, vocab, none, top, 1.0, target, False, SAMPLE, PIVOTS, BLOCK)
-        count, least, _most = collect(source, space, names, vocab, low, float("inf"), True, WIDE)
-        cut = narrow(space, count, just_below(least), top, 0.0, top, 1.0, target, False, PIVOTS, BLOCK)
+        low, _high, _base, target = bracket(source, vocab, none, top, 1.0, target,
+                                            False, SAMPLE, PIVOTS, BLOCK)
+        count, least, _most = collect(source, space, names, vocab, low,
+                                      float("inf"), True, WIDE)
+        cut = narrow(space, count, just_below(least), top, 0.0, top, 1.0, target, False,
+                     PIVOTS, BLOCK)
         above, _ties = above_and_ties(space, count, cut, top, 1.0, False, BLOCK)
         over, equal = 0, above.to(tl.int32)
         for start in range(0, count, BLOCK):
             place = start + tl.arange(0, BLOCK)
-            x, ids = load_row(space, place, count), tl.load(names + place, mask=place < count, other=0)
+            x = load_row(space, place, count)
+            ids = tl.load(names + place, mask=place < count, other=0)
             win, tie = x > cut, x == cut
-            place = tl.where(win, over + tl.cumsum(win.to(tl.int32), 0), equal + tl.cumsum(tie.to(tl.int32), 0)) - 1
+            place = (tl.where(win, over + tl.cumsum(win.to(tl.int32), 0),
+                              equal + tl.cumsum(tie.to(tl.int32), 0)) - 1)
             both = (key_of(x).to(tl.int64) << 32) + (2147483647 - ids)
-            tl.store(packed + line * KEEP + place, both, mask=(win | tie) & (place < num))
+            tl.store(packed + line * KEEP + place, both,
+                     mask=(win | tie) & (place < num))
             over += tl.sum(win.to(tl.int32), 0)
             equal += tl.sum(tie.to(tl.int32), 0)
         tl.debug_barrier()
         place = tl.arange(0, KEEP)
-        best = tl.load(packed + line * KEEP + place, mask=place < tl.minimum(num, count), other=-9223372036854775808)
+        best = tl.load(packed + line * KEEP + place,
+                       mask=place < tl.minimum(num, count), other=-9223372036854775808)
         best = tl.sort(best, descending=True)
         found = place < tl.minimum(num, count)
         best_x = tl.where(found, number_of((best >> 32).to(tl.int32)), none)
-        tl.store(out_ids + at + 1 + place, tl.where(found, 2147483647 - (best & 0xFFFFFFFF), 0), mask=place < num)
-        tl.store(out_logprobs + at + 1 + place, best_x - top - log_mass, mask=place < num)
+        tl.store(out_ids + at + 1 + place,
+                 tl.where(found, 2147483647 - (best & 0xFFFFFFFF), 0), mask=place < num)
+        tl.store(out_logprobs + at + 1 + place, best_x - top - log_mass,
+                 mask=place < num)
 
 # %% ../../nbs/w30_kernel_thresholds.ipynb #464cf3b0
-def top_logprobs(logits: Tensor, token_ids: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """How likely each line's token was, and who the k likeliest were. logits [n, V], token_ids [n] int64.
+def top_logprobs(logits: Tensor, token_ids: Tensor,
+                 k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """How likely each line's token was, and who the k likeliest were. logits [n, V],
+    token_ids [n] int64.
 
-    Returns token ids and log-probabilities, [n, 1 + k] each, the line's own token first, and its rank, [n]:
-    how many tokens are as likely or likelier. Of equals the lower id comes first; in place of tokens that are
-    impossible there may be token 0, at -inf.
+    Returns token ids and log-probabilities, [n, 1 + k] each, the line's own token
+    first, and its rank, [n]: how many tokens are as likely or likelier. Of equals the
+    lower id comes first; in place of tokens that are impossible there may be token 0,
+    at -inf.
     """
-    (lines, vocab), pdl, kind = logits.shape, overlaps(logits.device), {"device": logits.device}
+    (lines, vocab), pdl = logits.shape, overlaps(logits.device)
+    kind = {"device": logits.device}
     k = min(k, vocab)
     keep = triton.next_power_of_2(max(k, 2))
     pool = torch.empty(lines, vocab if k else 1, **kind)
     pool_ids = torch.empty(pool.shape, dtype=torch.int32, **kind)
     packed = torch.empty(lines, keep, dtype=torch.int64, **kind)
-    ids, ranks = (torch.empty(lines, *n, dtype=torch.int64, **kind) for n in ((1 + k,), ()))
+    ids, ranks = (torch.empty(lines, *n, dtype=torch.int64, **kind)
+                  for n in ((1 + k,), ()))
     logprobs = torch.empty(lines, 1 + k, **kind)
-    top_logprobs_kernel[(lines,)](logits, token_ids, pool, pool_ids, packed, ids, logprobs, ranks, vocab, logits.stride(0), k,
-                                  PDL=pdl, KEEP=keep, launch_pdl=pdl, **sizes_for(lines, vocab))
+    top_logprobs_kernel[(lines,)](logits, token_ids, pool, pool_ids, packed, ids,
+                                  logprobs, ranks, vocab, logits.stride(0), k, PDL=pdl,
+                                  KEEP=keep, launch_pdl=pdl, **sizes_for(lines, vocab))
     return ids, logprobs, ranks

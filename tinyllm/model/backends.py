@@ -9,14 +9,16 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 
-from .attention import AttentionInputs, RaggedAttention
+from .batch_inputs import AttentionInputs, RaggedAttention
 
 # %% ../../nbs/w05_attention_backends.ipynb #0bd7d1f2
 @dataclass(frozen=True)
 class PagedInputs(AttentionInputs):
-    """`AttentionInputs` with a cache, and what the host knows of it. Requests with one query stand first.
+    """`AttentionInputs` with a cache, and what the host knows of it. Requests with one
+    query stand first.
 
-    num_single: how many have one query; max_single_context: the longest of their contexts.
+    num_single: how many have one query; max_single_context: the longest of their
+    contexts.
     pieces: (first row, queries, context) of each of the others, in order.
     """
 
@@ -27,21 +29,26 @@ class PagedInputs(AttentionInputs):
 
 # %% ../../nbs/w05_attention_backends.ipynb #8511cd2d
 def singles(inputs: PagedInputs, block_size: int, dtype: torch.dtype):
-    """Blocks of the rows with one query, laid end to end, and what to add to their scores: [D, 1, 1, M]."""
+    """Blocks of the rows with one query, laid end to end, and what to add to their
+    scores: [D, 1, 1, M]."""
     count, blocks = inputs.num_single, -(-inputs.max_single_context // block_size)
     place = torch.arange(blocks * block_size, device=inputs.positions.device)
     beyond = place >= inputs.context_lens[:count, None]
-    mask = torch.zeros(beyond.shape, dtype=dtype, device=place.device).masked_fill_(beyond, -torch.inf)
+    mask = torch.zeros(beyond.shape, dtype=dtype,
+                       device=place.device).masked_fill_(beyond, -torch.inf)
     return inputs.block_tables[:count, :blocks].flatten(), mask[:, None, None]
 
 
 def piece(inputs: PagedInputs, index: int, block_size: int, dtype: torch.dtype):
-    """Blocks of one row with many queries, and what to add to its scores: [queries, places], or None."""
+    """Blocks of one row with many queries, and what to add to its scores: [queries,
+    places], or None."""
     _, queries, context = inputs.pieces[index]
     blocks = -(-context // block_size)
     place = torch.arange(blocks * block_size, device=inputs.positions.device)
-    later = place > torch.arange(context - queries, context, device=place.device)[:, None]
-    mask = torch.zeros(later.shape, dtype=dtype, device=place.device).masked_fill_(later, -torch.inf)
+    later = (place > torch.arange(context - queries, context,
+                                  device=place.device)[:, None])
+    mask = torch.zeros(later.shape, dtype=dtype,
+                       device=place.device).masked_fill_(later, -torch.inf)
     return inputs.block_tables[inputs.num_single + index, :blocks], mask
 
 # %% ../../nbs/w05_attention_backends.ipynb #287e74ce
@@ -51,8 +58,10 @@ class Scratch:
     def __init__(self):
         self.kept = {}
 
-    def gather(self, which: int, cache: torch.Tensor, blocks: torch.Tensor, count: int) -> torch.Tensor:
-        """The contents of `blocks`, count times the same number of them, as [count, K, places, h]."""
+    def gather(self, which: int, cache: torch.Tensor, blocks: torch.Tensor,
+               count: int) -> torch.Tensor:
+        """The contents of `blocks`, count times the same number of them, as [count, K,
+        places, h]."""
         key = which, cache.dtype, cache.device, cache.shape[1:]
         if key not in self.kept or len(self.kept[key]) < len(blocks):
             self.kept[key] = cache.new_empty(len(blocks) * 5 // 4 + 1, *cache.shape[1:])
@@ -62,10 +71,11 @@ class Scratch:
 
 # %% ../../nbs/w05_attention_backends.ipynb #2975c637
 class PagedAttention:
-    """Attention through block tables, in plain torch: any device, any batch; the reference for kernels.
+    """Attention through block tables, in plain torch: any device, any batch; the
+    reference for kernels.
 
-    Without a cache it is `RaggedAttention`. Scores are accumulated in float32. Source: Kwon et al. 2023,
-    section 4.1.
+    Without a cache it is `RaggedAttention`. Scores are accumulated in float32. Source:
+    Kwon et al. 2023, section 4.1.
     """
 
     def __init__(self):
@@ -74,7 +84,8 @@ class PagedAttention:
     def attend(self, q, k, v, cache, inputs, scale: float) -> torch.Tensor:
         """Store k and v in their slots, then attend.
 
-        q: [T, H, h]; k, v: [T, K, h]; cache: (keys, values), each [N, S, K, h]. Returns [T, H, h].
+        q: [T, H, h]; k, v: [T, K, h]; cache: (keys, values), each [N, S, K, h]. Returns
+        [T, H, h].
         """
         if cache is None:
             return self.ragged.attend(q, k, v, None, inputs, scale)
@@ -84,7 +95,8 @@ class PagedAttention:
         if count := inputs.num_single:
             parts.append(self.attend_singles(q[:count], cache, inputs, scale))
         for index, (first, queries, _) in enumerate(inputs.pieces):
-            parts.append(self.attend_piece(q[first : first + queries], cache, inputs, index, scale))
+            parts.append(self.attend_piece(q[first : first + queries], cache, inputs,
+                                           index, scale))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def attend_singles(self, q, cache, inputs, scale):
@@ -93,9 +105,11 @@ class PagedAttention:
         if "singles" not in inputs.memo:  # the first layer makes it for all
             inputs.memo["singles"] = singles(inputs, block_size, q.dtype)
         blocks, mask = inputs.memo["singles"]
-        keys, values = (self.scratch.gather(i, c, blocks, len(q)) for i, c in enumerate(cache))
+        keys, values = (self.scratch.gather(i, c, blocks, len(q))
+                        for i, c in enumerate(cache))
         grouped = q.reshape(len(q), kv_heads, -1, q.shape[-1])
-        found = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=scale)
+        found = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask,
+                                               scale=scale)
         return found.reshape(q.shape)
 
     def attend_piece(self, q, cache, inputs, index, scale):
@@ -104,9 +118,12 @@ class PagedAttention:
         if index not in inputs.memo:
             inputs.memo[index] = piece(inputs, index, block_size, q.dtype)
         blocks, mask = inputs.memo[index]
-        keys, values = (self.scratch.gather(i, c, blocks, 1)[0, :, None] for i, c in enumerate(cache))
-        grouped = q.unflatten(1, (kv_heads, -1)).permute(1, 2, 0, 3)  # [K, H/K, queries, h]
+        keys, values = (self.scratch.gather(i, c, blocks, 1)[0, :, None]
+                        for i, c in enumerate(cache))
+        # [K, H/K, queries, h]
+        grouped = q.unflatten(1, (kv_heads, -1)).permute(1, 2, 0, 3)
         shape = (-1, grouped.shape[1], -1, -1)
-        found = F.scaled_dot_product_attention(grouped, keys.expand(shape), values.expand(shape),
-                                               attn_mask=mask, scale=scale)
+        found = F.scaled_dot_product_attention(grouped, keys.expand(shape),
+                                               values.expand(shape), attn_mask=mask,
+                                               scale=scale)
         return found.permute(2, 0, 1, 3).reshape(q.shape)

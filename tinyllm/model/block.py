@@ -7,41 +7,62 @@ __all__ = ['RMSNorm', 'Block']
 import torch
 from torch import nn
 
-from .attention import AttentionBackend, AttentionInputs
+from .attention import AttentionBackend
+from .batch_inputs import AttentionInputs
 from .mlp import MLP
 from .multihead import MultiHeadAttention
+from .operations import TORCH
 
 # %% ../../nbs/08_transformer_block.ipynb #61113777
 class RMSNorm(nn.Module):
-    """Scale each vector to a root mean square of 1, then stretch each coordinate (Zhang & Sennrich 2019).
+    """Scale each vector to a root mean square of 1, then stretch each coordinate (Zhang
+    & Sennrich 2019).
 
-    weight: [dim]. Works on the last dimension, in float32, and returns the input's dtype.
+    weight: [dim]. Works on the last dimension, in float32, and returns the input's
+    dtype.
     """
+
+    operations = TORCH
 
     def __init__(self, dim: int, eps: float = 1e-6):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(dim))
         self.eps = eps
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x: [..., dim]. Returns the same shape."""
-        wide = x.float()
-        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * wide.to(x.dtype)
+    def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None):
+        """The norm of x, [..., dim]; or, given the residual stream, of the stream with
+        x added, and that stream."""
+        if residual is None:
+            return self.operations.rms_norm(x, self.weight, self.eps)
+        return self.operations.add_rms_norm(x, residual, self.weight, self.eps)
 
 # %% ../../nbs/08_transformer_block.ipynb #837ec5d3
 class Block(nn.Module):
-    """One layer: attention, then the MLP, each reading a normalised copy and adding to the stream."""
+    """One layer: attention, then the MLP, each reading a normalised copy and adding to
+    the stream."""
 
-    def __init__(self, self_attn: MultiHeadAttention, mlp: MLP, hidden_size: int, eps: float = 1e-6):
+    def __init__(self, self_attn: MultiHeadAttention, mlp: MLP, hidden_size: int,
+                 eps: float = 1e-6):
         super().__init__()
         self.input_layernorm = RMSNorm(hidden_size, eps)
         self.self_attn = self_attn
         self.post_attention_layernorm = RMSNorm(hidden_size, eps)
         self.mlp = mlp
 
-    def forward(self, x: torch.Tensor, inputs: AttentionInputs, backend: AttentionBackend,
-                rotary, cache=None) -> torch.Tensor:
-        """x: [T, d], the residual stream. Returns [T, d], the stream after this layer."""
-        x = x + self.self_attn(self.input_layernorm(x), inputs, backend, rotary, cache)
-        return x + self.mlp(self.post_attention_layernorm(x))
+    def forward(self, x: torch.Tensor, residual: torch.Tensor | None,
+                inputs: AttentionInputs, backend: AttentionBackend, rotary, cache=None,
+                rows: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """x: [T, d], what came before, not yet added to the residual stream, [T, d]
+        (None: x is the stream). rows: of all others only keys and values are needed.
+
+        Returns the same two after this layer; the stream is their sum.
+        """
+        if residual is None:
+            x, residual = self.input_layernorm(x), x
+        else:
+            x, residual = self.input_layernorm(x, residual)
+        x = self.self_attn(x, inputs, backend, rotary, cache, rows)
+        if rows is not None:
+            residual = residual[rows]
+        x, residual = self.post_attention_layernorm(x, residual)
+        return self.mlp(x), residual

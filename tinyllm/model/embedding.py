@@ -10,7 +10,8 @@ from torch import nn
 
 # %% ../../nbs/03_embeddings.ipynb #ff038740
 class Embedding(nn.Module):
-    """A table of vectors: row i is what the model knows about token i before it reads anything else.
+    """A table of vectors: row i is what the model knows about token i before it reads
+    anything else.
 
     weight: [V, d].
     """
@@ -18,7 +19,7 @@ class Embedding(nn.Module):
     def __init__(self, vocab_size: int, hidden_size: int):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(vocab_size, hidden_size))
-        nn.init.normal_(self.weight, std=0.02)
+        nn.init.trunc_normal_(self.weight, std=0.02)
 
     def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
         """token_ids: [T] integers in 0..V-1. Returns [T, d]."""
@@ -28,14 +29,16 @@ class Embedding(nn.Module):
 class LMHead(nn.Module):
     """Scores every token of the vocabulary against a hidden vector.
 
-    weight: [V, d]; a model with tied embeddings puts the Embedding's own Parameter here.
+    weight: [V, d]; a model with tied embeddings puts the Embedding's own Parameter
+    here.
     """
 
     def __init__(self, vocab_size: int, hidden_size: int):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(vocab_size, hidden_size))
-        nn.init.normal_(self.weight, std=0.02)
+        nn.init.trunc_normal_(self.weight, std=0.02)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """hidden: [B, d]. Returns logits [B, V] in float32, whatever the model computes in."""
+        """hidden: [B, d]. Returns logits [B, V] in float32, whatever the model computes
+        in."""
         return F.linear(hidden, self.weight).float()

@@ -5,8 +5,9 @@ __all__ = ['MLP']
 
 # %% ../../nbs/07_mlp_block.ipynb #f0e3b1a8
 import torch
-import torch.nn.functional as F
 from torch import nn
+
+from .operations import TORCH, Linear
 
 # %% ../../nbs/07_mlp_block.ipynb #ded1bf73
 class MLP(nn.Module):
@@ -15,12 +16,13 @@ class MLP(nn.Module):
     gate_up_proj: one projection, rows in the order gate, up: 2f of them.
     """
 
+    operations = TORCH
+
     def __init__(self, hidden_size: int, intermediate_size: int, *, bias: bool = False):
         super().__init__()
-        self.gate_up_proj = nn.Linear(hidden_size, 2 * intermediate_size, bias=bias)
-        self.down_proj = nn.Linear(intermediate_size, hidden_size, bias=bias)
+        self.gate_up_proj = Linear(hidden_size, 2 * intermediate_size, bias=bias)
+        self.down_proj = Linear(intermediate_size, hidden_size, bias=bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: [T, d]. Returns [T, d]."""
-        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate) * up)
+        return self.down_proj(self.operations.swiglu(self.gate_up_proj(x)))

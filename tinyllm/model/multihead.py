@@ -7,42 +7,62 @@ __all__ = ['MultiHeadAttention']
 import torch
 from torch import nn
 
-from .attention import AttentionBackend, AttentionInputs
+from .attention import AttentionBackend
+from .batch_inputs import AttentionInputs
+from .operations import TORCH, Linear
 from .rope import apply_rotary
 
 # %% ../../nbs/05_multi_head_attention.ipynb #83c11bee
 class MultiHeadAttention(nn.Module):
-    """H query heads that share K heads of keys and values (grouped-query attention, Ainslie et al. 2023).
+    """H query heads that share K heads of keys and values (grouped-query attention,
+    Ainslie et al. 2023).
 
-    qkv_proj: one projection, rows in the order queries, keys, values: (H + 2K) * h of them.
+    qkv_proj: one projection, rows in the order queries, keys, values: (H + 2K) * h of
+    them.
     q_norm, k_norm: normalisation of each head's vector before the rotation, or None.
     """
 
-    def __init__(self, hidden_size: int, num_heads: int, num_kv_heads: int, head_dim: int, *,
-                 bias: bool = False, output_bias: bool = False,
+    operations = TORCH
+
+    def __init__(self, hidden_size: int, num_heads: int, num_kv_heads: int,
+                 head_dim: int, *, bias: bool = False, output_bias: bool = False,
                  q_norm: nn.Module | None = None, k_norm: nn.Module | None = None):
         super().__init__()
         if num_heads % num_kv_heads:
-            raise ValueError(f"{num_heads} query heads cannot share {num_kv_heads} key/value heads evenly: "
-                             "choose a number of key/value heads that divides the query heads")
-        self.num_heads, self.num_kv_heads, self.head_dim = num_heads, num_kv_heads, head_dim
+            raise ValueError(f"{num_heads} query heads cannot share {num_kv_heads} "
+                             "key/value heads evenly: choose a number of key/value "
+                             "heads that divides the query heads")
+        self.num_heads, self.num_kv_heads = num_heads, num_kv_heads
+        self.head_dim = head_dim
         self.scale = head_dim**-0.5
-        self.qkv_proj = nn.Linear(hidden_size, (num_heads + 2 * num_kv_heads) * head_dim, bias=bias)
-        self.o_proj = nn.Linear(num_heads * head_dim, hidden_size, bias=output_bias)
+        self.qkv_proj = Linear(hidden_size, (num_heads + 2 * num_kv_heads) * head_dim,
+                               bias=bias)
+        self.o_proj = Linear(num_heads * head_dim, hidden_size, bias=output_bias)
         self.q_norm, self.k_norm = q_norm, k_norm
 
-    def split(self, qkv: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def split(self, qkv: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor,
+                                                torch.Tensor]:
         """qkv: [T, (H + 2K) * h]. Returns q [T, H, h], k and v [T, K, h]."""
         heads = qkv.unflatten(-1, (-1, self.head_dim))
-        return heads.split([self.num_heads, self.num_kv_heads, self.num_kv_heads], dim=-2)
+        return heads.split([self.num_heads, self.num_kv_heads, self.num_kv_heads],
+                           dim=-2)
 
-    def forward(self, x: torch.Tensor, inputs: AttentionInputs, backend: AttentionBackend,
-                rotary=None, cache=None) -> torch.Tensor:
-        """x: [T, d]; rotary: (cos, sin), each [T, h/2], or None. Returns [T, d]."""
-        q, k, v = self.split(self.qkv_proj(x))
+    def heads(self, qkv: torch.Tensor, rotary=None) -> tuple[torch.Tensor, ...]:
+        """Queries, keys and values as attention reads them: normalised and turned.
+
+        qkv: [T, (H + 2K) * h]; rotary: (cos, sin), each [T, h/2], or None.
+        """
+        q, k, v = self.split(qkv)
         if self.q_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if rotary is not None:
             q, k = apply_rotary(q, *rotary), apply_rotary(k, *rotary)
-        mixed = backend.attend(q, k, v, cache, inputs, self.scale)
-        return self.o_proj(mixed.flatten(-2))
+        return q, k, v
+
+    def forward(self, x: torch.Tensor, inputs: AttentionInputs,
+                backend: AttentionBackend, rotary=None, cache=None,
+                rows: torch.Tensor | None = None) -> torch.Tensor:
+        """x: [T, d]. Returns [T, d], or only these rows of it."""
+        mixed = self.operations.attend(self, self.qkv_proj(x), inputs, backend, rotary,
+                                       cache)
+        return self.o_proj(mixed if rows is None else mixed[rows])

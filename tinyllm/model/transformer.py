@@ -4,17 +4,20 @@
 __all__ = ['ModelConfig', 'parameter_counts', 'make_block', 'Transformer', 'flops_per_token']
 
 # %% ../../nbs/09_full_model.ipynb #f51b72ac
+import copy
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-from .attention import AttentionBackend, AttentionInputs, RaggedAttention
+from .attention import AttentionBackend
+from .batch_inputs import AttentionInputs, RaggedAttention
 from .block import Block, RMSNorm
 from .embedding import Embedding, LMHead
 from .mlp import MLP
 from .multihead import MultiHeadAttention
-from .rope import RopeConfig, Rotary
+from .operations import TORCH, TorchOperations, last_tokens
+from .rope_scaling import RopeConfig, get_rope
 
 # %% ../../nbs/09_full_model.ipynb #8fadf400
 @dataclass(frozen=True)
@@ -40,16 +43,19 @@ class ModelConfig:
     eos_token_ids: tuple[int, ...] = ()
 
     def __post_init__(self):
-        for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
-                     "num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings"):
+        for name in ("vocab_size", "hidden_size", "intermediate_size",
+                     "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+                     "head_dim", "max_position_embeddings"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is {value!r}: give a whole number above 0")
         if self.num_attention_heads % self.num_key_value_heads:
-            raise ValueError(f"num_key_value_heads ({self.num_key_value_heads}) must divide "
-                             f"num_attention_heads ({self.num_attention_heads}): choose two that do")
+            raise ValueError(f"num_key_value_heads ({self.num_key_value_heads}) must "
+                             "divide num_attention_heads "
+                             f"({self.num_attention_heads}): choose two that do")
         if self.head_dim % 2:
-            raise ValueError(f"head_dim is {self.head_dim}, but rotary angles turn pairs: choose an even one")
+            raise ValueError(f"head_dim is {self.head_dim}, but rotary angles turn "
+                             "pairs: choose an even one")
 
     def num_parameters(self) -> int:
         """How many numbers the model's weights are; a tied head is counted once."""
@@ -59,42 +65,52 @@ class ModelConfig:
 def parameter_counts(config: ModelConfig) -> dict[str, int]:
     """The number of parameters in each kind of part, all layers together."""
     c, biased = config, config.attention_output_bias
-    queries, keys = c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim
+    queries = c.num_attention_heads * c.head_dim
+    keys = c.num_key_value_heads * c.head_dim
     attention = c.hidden_size * (2 * queries + 2 * keys)  # q and o; k and v
     attention += c.attention_bias * (queries + 2 * keys) + biased * c.hidden_size
-    mlp = 3 * c.hidden_size * c.intermediate_size + c.mlp_bias * (2 * c.intermediate_size + c.hidden_size)
+    mlp = (3 * c.hidden_size * c.intermediate_size
+           + c.mlp_bias * (2 * c.intermediate_size + c.hidden_size))
     norms = 2 * c.hidden_size + c.qk_norm * 2 * c.head_dim
     table = c.vocab_size * c.hidden_size
     layers = c.num_hidden_layers
     return {"embedding": table, "attention": layers * attention, "mlp": layers * mlp,
-            "norm": layers * norms + c.hidden_size, "head": 0 if c.tie_word_embeddings else table}
+            "norm": layers * norms + c.hidden_size,
+            "head": 0 if c.tie_word_embeddings else table}
 
 # %% ../../nbs/09_full_model.ipynb #e740a769
 def make_block(config: ModelConfig) -> Block:
     """A layer of the configured shape."""
     c = config
-    norms = {n: RMSNorm(c.head_dim, c.rms_norm_eps) if c.qk_norm else None for n in ("q_norm", "k_norm")}
-    attention = MultiHeadAttention(c.hidden_size, c.num_attention_heads, c.num_key_value_heads, c.head_dim,
-                                   bias=c.attention_bias, output_bias=c.attention_output_bias, **norms)
+    norms = {n: RMSNorm(c.head_dim, c.rms_norm_eps) if c.qk_norm else None
+             for n in ("q_norm", "k_norm")}
+    attention = MultiHeadAttention(c.hidden_size, c.num_attention_heads,
+                                   c.num_key_value_heads, c.head_dim,
+                                   bias=c.attention_bias,
+                                   output_bias=c.attention_output_bias, **norms)
     mlp = MLP(c.hidden_size, c.intermediate_size, bias=c.mlp_bias)
     return Block(attention, mlp, c.hidden_size, c.rms_norm_eps)
 
 # %% ../../nbs/09_full_model.ipynb #6118ff1c
 class Transformer(nn.Module):
-    """Token ids in, hidden vectors out; `logits` turns the vectors that are asked for into scores.
+    """Token ids in, hidden vectors out; `logits` turns the vectors that are asked for
+    into scores.
 
-    Knows nothing of requests, caches or sampling: who owns which row is said by `AttentionInputs`,
-    and attention itself is the backend's business. Can be built on the meta device.
+    Knows nothing of requests, caches or sampling: who owns which row is said by
+    `AttentionInputs`, and attention itself is the backend's business. Can be built on
+    the meta device.
     """
 
     def __init__(self, config: ModelConfig, backend: AttentionBackend | None = None):
         super().__init__()
         self.config, self.backend = config, backend or RaggedAttention()
+        self.operations: TorchOperations = TORCH
         self.embed_tokens = Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(make_block(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(make_block(config)
+                                    for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.lm_head = LMHead(config.vocab_size, config.hidden_size)
-        self.rotary = Rotary(config.rope, config.head_dim)
+        self.rotary = get_rope(config.rope, config.head_dim)
         self.tie_weights()
 
     def tie_weights(self) -> None:
@@ -104,33 +120,58 @@ class Transformer(nn.Module):
 
     def _apply(self, fn, recurse=True):
         super()._apply(fn, recurse)
-        self.tie_weights()  # moving off the meta device makes new parameters, one for each name
+        # moving off the meta device makes new parameters, one for each name
+        self.tie_weights()
         return self
 
-    def forward(self, token_ids: torch.Tensor, inputs: AttentionInputs, caches=None) -> torch.Tensor:
-        """token_ids: [T]; caches: one (keys, values) a layer, or None.
+    def using(self, operations: TorchOperations) -> "Transformer":
+        """The same model, weights and all, whose parts these operations compute."""
+        shared = [*self.parameters(), *self.buffers(), self.backend]
+        shared += [m.group for m in self.modules() if getattr(m, "group", None)]
+        other = copy.deepcopy(self, {id(one): one for one in shared})
+        for module in other.modules():
+            if hasattr(module, "operations"):
+                module.operations = operations
+        return other
 
-        Returns [T, d], after the final norm.
+    def forward(self, token_ids: torch.Tensor, inputs: AttentionInputs, caches=None, *,
+                ends: torch.Tensor | None = None,
+                out: torch.Tensor | None = None) -> torch.Tensor:
+        """token_ids: [T], or [T, d] from an earlier pipeline stage; caches: one (keys,
+        values) a layer, or None; ends: [B], the row after each request's last token.
+
+        Returns [T, d] after the final norm, or [B, d] given `ends`, in `out` if that is
+        given; the residual stream where the model is a stage without a final norm.
         """
-        x = self.embed_tokens(token_ids)
-        rotary = self.rotary(inputs.positions)
+        ops, residual = self.operations, None
+        x = self.embed_tokens(token_ids) if self.embed_tokens is not None else token_ids
+        some = ends is not None and len(ends) < len(x) and self.norm is not None
+        inputs, rotary = ops.begin(self, inputs)
         for i, layer in enumerate(self.layers):
-            x = layer(x, inputs, self.backend, rotary, caches[i] if caches is not None else None)
-        return self.norm(x)
+            rows = last_tokens(ends) if some and layer is self.layers[-1] else None
+            x, residual = layer(x, residual, inputs, self.backend, rotary,
+                                caches[i] if caches is not None else None, rows)
+        if self.norm is None:
+            return ops.add(x, residual)
+        return ops.end(x, residual, self.norm, None if some else ends, out)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """hidden: [B, d], only the rows whose next token is wanted. Returns [B, V] float32."""
+        """hidden: [B, d], only the rows whose next token is wanted. Returns [B, V]
+        float32."""
         return self.lm_head(hidden)
 
 # %% ../../nbs/09_full_model.ipynb #fc419357
 def flops_per_token(config: ModelConfig, context_len: int, logits: bool = True) -> int:
-    """Floating-point operations for one token that looks at `context_len` tokens, itself included.
+    """Floating-point operations for one token that looks at `context_len` tokens,
+    itself included.
 
-    Matrix products only: two operations for each weight, four for each number of a key that is looked at.
+    Matrix products only: two operations for each weight, four for each number of a key
+    that is looked at.
     """
     counts = parameter_counts(config)
     matrices = counts["attention"] + counts["mlp"]
     if logits:
         matrices += config.vocab_size * config.hidden_size
-    looking = config.num_hidden_layers * config.num_attention_heads * config.head_dim * context_len
+    looking = (config.num_hidden_layers * config.num_attention_heads * config.head_dim
+               * context_len)
     return 2 * matrices + 4 * looking

@@ -8,35 +8,45 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 # %% ../../nbs/w34_routing.ipynb #44bf4e51
-def choose(matches: Mapping[int, int], loads: Mapping[int, int], stored: Mapping[int, int], slack: int) -> int:
-    """The replica with the longest match among those with at most `slack` more requests than the least busy."""
+def choose(matches: Mapping[int, int], loads: Mapping[int, int],
+           stored: Mapping[int, int], slack: int) -> int:
+    """Return the replica with the longest match among those with at most `slack` more
+    requests than the least busy."""
     limit = min(loads.values()) + slack
-    return max((i for i in loads if loads[i] <= limit), key=lambda i: (matches[i], -loads[i], -stored[i], -i))
+    return max((i for i in loads if loads[i] <= limit),
+               key=lambda i: (matches[i], -loads[i], -stored[i], -i))
 
 # %% ../../nbs/w34_routing.ipynb #d2595ac2
 class Router:
-    """Remembers which blocks each replica was sent lately, by name, and sends prompts where their beginning is.
+    """Remembers the hashes of the blocks that each replica was sent lately, and sends
+    prompts where their beginning is. Knows neither tokens nor replicas.
 
-    memory: how many names are kept for each replica; about as many as its cache has blocks. slack: as in
-    `choose`. Knows neither tokens nor replicas.
+    memory: how many hashes are kept for each replica; about as many as its cache has
+    blocks. slack: as in `choose`.
     """
 
     def __init__(self, replicas: int, memory: int = 100_000, slack: int = 8):
         self.memory, self.slack = memory, slack
-        self.seen: dict[int, OrderedDict[bytes, None]] = {i: OrderedDict() for i in range(replicas)}
+        self.seen: dict[int, OrderedDict[bytes, None]] = {i: OrderedDict()
+                                                          for i in range(replicas)}
 
-    def match(self, replica: int, names: Sequence[bytes]) -> int:
-        """How many blocks at the beginning of this chain the replica was sent lately."""
-        return next((i for i, name in enumerate(names) if name not in self.seen[replica]), len(names))
+    def match(self, replica: int, hashes: Sequence[bytes]) -> int:
+        """Return how many blocks at the beginning of this chain the replica was sent
+        lately."""
+        return next((i for i, block_hash in enumerate(hashes)
+                     if block_hash not in self.seen[replica]), len(hashes))
 
-    def route(self, names: Sequence[bytes], loads: Mapping[int, int]) -> int:
-        """Who gets the prompt whose full blocks have these names. loads: requests under way, of each that lives."""
-        chosen = choose({i: self.match(i, names) for i in loads}, loads,
+    def route(self, hashes: Sequence[bytes], loads: Mapping[int, int]) -> int:
+        """Return the replica for the prompt whose full blocks have these hashes.
+
+        loads: the requests under way in each replica that is alive.
+        """
+        chosen = choose({i: self.match(i, hashes) for i in loads}, loads,
                         {i: len(self.seen[i]) for i in loads}, self.slack)
         seen = self.seen[chosen]
-        for name in reversed(names):
-            seen[name] = None
-            seen.move_to_end(name)
+        for block_hash in reversed(hashes):
+            seen[block_hash] = None
+            seen.move_to_end(block_hash)
         while len(seen) > self.memory:
             seen.popitem(last=False)
         return chosen

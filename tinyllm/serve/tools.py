@@ -4,50 +4,66 @@
 __all__ = ['OPEN', 'CLOSE', 'SPACES', 'HEAD', 'tools_template', 'call_rules', 'ToolGrammar', 'Braces', 'CallReader']
 
 # %% ../../nbs/w37_tool_calls.ipynb #d295c26a
+import contextlib
 import json
 import re
 import secrets
 
 import llguidance
 
-from .grammar import JsonGrammar
+from ..engine.grammar import JsonGrammar
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
 # %% ../../nbs/w37_tool_calls.ipynb #9591ca26
 def tools_template(tokenizer) -> str:
-    """The chat template that knows of tools. ValueError when there is none, or when its calls have another form."""
-    template = tokenizer.config.get("chat_template")
-    if isinstance(template, list):
-        named = {one["name"]: one["template"] for one in template}
-        template = named.get("tool_use") or named.get("default")
-    if not template or "tools" not in template:
-        raise ValueError("tools are given, but this model's chat template has no place for them: leave them out")
-    if OPEN not in template or "arguments" not in template or tokenizer.backend.token_to_id(OPEN) in tokenizer.special_ids:
-        raise ValueError("tools are given, but this model writes calls in a form that is not supported (supported is "
-                         f"{OPEN}{{\"name\": ..., \"arguments\": ...}}{CLOSE}, as of Hermes and Qwen): leave them out")
+    """Return the chat template that supports tools. ValueError when there is none, or
+    when its calls have another form."""
+    template = ""
+    with contextlib.suppress(ValueError):  # there is none
+        template = tokenizer.template(tools=True)
+    if "tools" not in template:
+        raise ValueError("tools are given, but this model's chat template has no place "
+                         "for them: leave them out")
+    if (OPEN not in template or "arguments" not in template
+        or tokenizer.backend.token_to_id(OPEN) in tokenizer.special_ids):
+        raise ValueError("tools are given, but this model writes calls in a form that "
+                         "is not supported (supported is "
+                         f"{OPEN}{{\"name\": ..., \"arguments\": ...}}{CLOSE}, as of "
+                         "Hermes and Qwen): leave them out")
     return template
 
 # %% ../../nbs/w37_tool_calls.ipynb #adc3c0c3
-SPACES = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}}
+SPACES = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ",
+                         "key_separator": ": "}}
 
 
-def call_rules(functions: list[tuple[str, dict | None]], forced: bool, many: bool) -> str:
-    """A grammar of answers. functions: names and parameters; forced: nothing but calls; many: more than one of them."""
+def call_rules(functions: list[tuple[str, dict | None]], forced: bool,
+               many: bool) -> str:
+    """Return a grammar of answers. functions: names and parameters; forced: nothing but
+    calls; many: more than one of them."""
     call, more = f'"{OPEN}" body', f'("\\n{OPEN}" body)*' if many else ""
     free = f"(to_call body){'*' if many else ''}"
-    lines = [f"start: {call} {more}" if forced else f"start: {free} TAIL" if many else f"start: TAIL | {free}",
-             f'to_call[suffix="{OPEN}"]: /(.|\\n)*/', f"TAIL: /(.|\\n)*/ & ~/(.|\\n)*{OPEN}(.|\\n)*/",
-             f'body: GAP ({" | ".join(f"tool_{i}" for i in range(len(functions)))}) GAP "{CLOSE}"', "GAP: /\\n?/"]
+    lines = [f"start: {call} {more}" if forced else f"start: {free} TAIL" if many
+             else f"start: TAIL | {free}",
+             f'to_call[suffix="{OPEN}"]: /(.|\\n)*/',
+             f"TAIL: /(.|\\n)*/ & ~/(.|\\n)*{OPEN}(.|\\n)*/",
+             f'body: GAP ({" | ".join(f"tool_{i}" for i in range(len(functions)))}) '
+             f'GAP "{CLOSE}"', "GAP: /\\n?/"]
     for i, (name, parameters) in enumerate(functions):
         head = json.dumps(f'{{"name": {json.dumps(name)}, "arguments": ')
-        schema = {"type": "object"} | (parameters or {"additionalProperties": False}) | SPACES
-        lines += [f'tool_{i}: {head} args_{i} "}}"', f"args_{i}: %json {json.dumps(schema)}"]
-    return "\n".join(lines if not forced else [line for line in lines if not line.startswith(("to_call", "TAIL"))])
+        schema = ({"type": "object"} | (parameters or {"additionalProperties": False})
+                  | SPACES)
+        lines += [f'tool_{i}: {head} args_{i} "}}"',
+                  f"args_{i}: %json {json.dumps(schema)}"]
+    return "\n".join(lines if not forced
+                     else [line for line in lines
+                           if not line.startswith(("to_call", "TAIL"))])
 
 # %% ../../nbs/w37_tool_calls.ipynb #2dfdf004
 class ToolGrammar(JsonGrammar):
-    """Only calls of tools that fit their parameters may come, or also text, as the rules have it."""
+    """A grammar of calls that fit the tools' parameters, and of text where the rules
+    allow it."""
 
     what = "a tool's parameters"
 
@@ -59,13 +75,15 @@ HEAD = re.compile(r'\s*\{"name": "([a-zA-Z0-9_-]+)", "arguments": ')
 
 # %% ../../nbs/w37_tool_calls.ipynb #67aa4f84
 class Braces:
-    """Finds where a JSON object ends that comes in pieces: at the brace that closes its first one."""
+    """Finds the end of a JSON object that comes in pieces: the brace that closes its
+    first one."""
 
     def __init__(self):
         self.depth, self.quoted, self.escaped = 0, False, False
 
     def end(self, piece: str) -> int | None:
-        """How much of this piece still belongs to the object; None while all of it does and more is to come."""
+        """Return how much of this piece still belongs to the object; None while all of
+        it does and more will come."""
         for i, sign in enumerate(piece):
             if self.escaped or (self.quoted and sign == "\\"):
                 self.escaped = not self.escaped
@@ -79,42 +97,55 @@ class Braces:
 
 # %% ../../nbs/w37_tool_calls.ipynb #7d96af67
 class CallReader:
-    """Splits one answer into text and calls, in the form of a stream's deltas."""
+    """Splits one answer into text and calls, in the form of a stream's deltas.
 
-    def __init__(self):
+    forced: there is nothing but calls.
+    """
+
+    def __init__(self, forced: bool = False):
         self.rest, self.state, self.calls, self.complete = "", "text", 0, False
+        self.forced = forced
         self.braces = Braces()
 
     def read(self, piece: str, last: bool = False) -> dict:
-        """What this piece brings: {"content": text}, {"tool_calls": parts}, both or nothing."""
+        """Return what this piece adds: {"content": text}, {"tool_calls": parts}, both
+        or nothing."""
         self.rest, text, parts, before = self.rest + piece, "", [], None
         while (self.state, self.rest) != before:
             before = self.state, self.rest
             if self.state == "text":
                 text += self.take_text(last)
             elif self.state == "head" and (found := HEAD.match(self.rest)):
-                self.state, self.rest, self.calls = "arguments", self.rest[found.end() :], self.calls + 1
-                parts.append({"index": self.calls - 1, "id": f"call_{secrets.token_hex(12)}", "type": "function",
+                self.state, self.rest = "arguments", self.rest[found.end() :]
+                self.calls = self.calls + 1
+                parts.append({"index": self.calls - 1,
+                              "id": f"call_{secrets.token_hex(12)}", "type": "function",
                               "function": {"name": found[1], "arguments": ""}})
             elif self.state == "arguments" and (new := self.take_arguments()):
                 parts.append({"index": self.calls - 1, "function": {"arguments": new}})
             elif self.state == "tail" and CLOSE in self.rest:
-                self.state, self.rest, self.complete = "text", self.rest.partition(CLOSE)[2], True
-        return ({"content": text} if text else {}) | ({"tool_calls": parts} if parts else {})
+                self.state, self.rest = "text", self.rest.partition(CLOSE)[2]
+                self.complete = True
+        return (({"content": text} if text else {})
+                | ({"tool_calls": parts} if parts else {}))
 
     def take_text(self, last: bool) -> str:
-        """Text before the next call; between calls, spaces are none."""
+        """Return the text before the next call. Where calls are due, spaces do not
+        count as text, and neither does a mark that was cut short."""
+        due = self.forced or self.calls
         text, opened, self.rest = self.rest.partition(OPEN)
         if opened:
             self.state, self.complete = "head", False
         elif not last:
-            keep = next((n for n in range(len(OPEN) - 1, 0, -1) if text.endswith(OPEN[:n])), 0)
-            keep = len(text) if self.calls and not text.strip() else keep
+            keep = next((n for n in range(len(OPEN) - 1, 0, -1)
+                         if text.endswith(OPEN[:n])), 0)
+            keep = len(text) if due and not text.strip() else keep
             text, self.rest = text[: len(text) - keep], text[len(text) - keep :]
-        return "" if self.calls and not text.strip() else text
+        return "" if due and OPEN.startswith(text.strip()) else text
 
     def take_arguments(self) -> str:
-        """The arguments so far; they end where their outermost brace is closed."""
+        """Return the arguments so far; they end where their outermost brace is
+        closed."""
         end = self.braces.end(self.rest)
         new, self.rest = self.rest[:end], "" if end is None else self.rest[end:]
         if end is not None:

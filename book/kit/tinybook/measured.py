@@ -10,7 +10,7 @@ def measured(name: str, folder: Path = STORED) -> dict:
     found = {path.stem.removeprefix("e_"): path for path in sorted(folder.glob("*.json"))}
     if name not in found:
         raise ValueError(f"no measurement {name!r} is stored: there are {', '.join(found)}")
-    return json.loads(found[name].read_text())
+    return json.loads(found[name].read_text(encoding="utf-8"))
 
 
 class Said:

@@ -4,8 +4,9 @@ from pathlib import Path
 STYLE_FILE = Path(__file__).with_name("tinybook.mplstyle")
 
 # Okabe and Ito's palette, which survives colour blindness. Within each group the colours also
-# differ in lightness, so that they stay apart in grey print. Ink is a middle grey: it reads on
-# a white page and on a dark one, and figures have no background of their own.
+# differ in lightness, so that they stay apart in grey print. Ink is a middle grey: it reads in a
+# notebook on white and on dark, and figures have no background of their own. On the book's pages
+# book/filters/notebook.py gives words darker inks, and lighter ones where the page is dark.
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, GREY = "#56B4E9", "#CC79A7", "#9AA1AD"
 

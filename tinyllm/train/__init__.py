@@ -1,0 +1,1 @@
+"""Training of the bundled model. Nothing that serves a request imports it."""
