@@ -263,5 +263,9 @@ def test_without_scripts_there_is_a_picture_and_a_table(page_factory, python):
     page = page_factory(PAGE, javascript=False)
     element = page.locator("tl-attention")
     assert element.locator("img.tl-picture").is_visible()
-    assert "looks at sun" in element.locator(".tl-description").inner_text()
+    words, weights = python[0], shares(python[1])[LAYER, HEAD]
+    looked_at = [words[int(weights[words.index(name)].argmax())] for name in NAMES]
+    description = element.locator(".tl-description").inner_text()
+    assert looked_at == ["king", "king", "sun"]
+    assert "who and had look more at king than at any other, and itself at sun" in description
     assert element.locator("table tbody tr").count() == len(python[0])
