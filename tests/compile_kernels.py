@@ -20,11 +20,11 @@ KERNELS = {  # (module, kernel): types of arguments, constants, warps, stages
     ("activation", "swiglu"): ([BF, BF, "i32"], dict(PDL=True, BLOCK=1024), 4, 3),
     ("rope", "norm_rope_write"): ([BF, BF, BF, F32, I32, I32, BF, BF, "fp32"], dict(
         Q_HEADS=16, KV_HEADS=8, HEAD=128, NORM=True, PDL=True, HEADS=8, HALF=64), 2, 3),
-    ("paged_attention", "one_query"): (
+    ("paged_attention", "few_queries"): (
         [BF, BF, BF, F32, BF, BF, I32, I32, I32, I32, I32, BF, F32, "i32", "i32", "fp32", "fp32"],
-        dict(GROUP=16, PACK=2, RAW=True, NORM=True, TILE=64, SPLITS=8, LEAST=64, **HEADS), 4, 3),
+        dict(QUERIES=1, ROWS=16, PACK=2, RAW=True, NORM=True, TILE=64, SPLITS=8, LEAST=64, **HEADS), 4, 3),
     ("paged_attention", "many_queries"): ([BF, BF, BF, I32, I32, I32, I32, BF, "i32", "i32", "fp32", "i32"],
-                                          dict(ROWS=128, TILE=64, **HEADS), 8, 3),
+                                          dict(ROWS=128, TILE=64, FEW=1, **HEADS), 8, 3),
     ("linear", "few_rows"): ([BF, BF, BF, BF, BF, BF, "i32", "i32", "fp32"], dict(
         M=1, NORM=True, GATE=True, ADD=False, BIAS=False, PDL=True, STEPS=2, OUTPUTS=4, TILE=512), 4, 3),
     ("linear", "one_row"): ([BF, BF, BF, BF, BF, "i32", "i32", "fp32"], dict(

@@ -72,7 +72,7 @@ def check_rope(device, dtype, tokens=3, heads=4, kv_heads=2, size=16, norm=True,
 
 
 def check_attention(device, dtype, queries=(1,), contexts=(5,), heads=4, kv_heads=2, size=16, page=4,
-                    splits=1, seed=0, padding=0, shapes=None):
+                    splits=1, seed=0, padding=0, shapes=None, few=1):
     """queries, contexts: for each request, how many tokens are new and how many there are in all."""
     from tinyllm.kernels.paged_attention import Pages, paged_attention, paged_attention_reference
     g = torch.Generator().manual_seed(seed)
@@ -89,9 +89,9 @@ def check_attention(device, dtype, queries=(1,), contexts=(5,), heads=4, kv_head
     starts = torch.tensor([0, *torch.tensor(queries).cumsum(0).tolist()] + [tokens] * padding, dtype=torch.int32)
     lengths = torch.tensor(list(contexts) + [0] * padding, dtype=torch.int32)
     rows = torch.cat((rows, torch.zeros(padding, dtype=torch.int32)))
-    many = max(queries) > 1
+    many = max(queries) > few
     arrivals = torch.zeros(len(lengths) * kv_heads, dtype=torch.int32, device=device)
-    pages = Pages(*(x.to(device) for x in (starts, lengths, rows, tables)), many, splits, arrivals)
+    pages = Pages(*(x.to(device) for x in (starts, lengths, rows, tables)), many, splits, arrivals, few)
     found = paged_attention(q, *caches, pages, size**-0.5, shapes=shapes)[:tokens]
     expected = paged_attention_reference(q.double(), *(c.nan_to_num() for c in caches), pages, size**-0.5)[:tokens]
     assert not arrivals.any()
@@ -101,7 +101,7 @@ def check_attention(device, dtype, queries=(1,), contexts=(5,), heads=4, kv_head
 def check_raw_attention(device, dtype, contexts=(5,), heads=4, kv_heads=2, size=16, page=4, splits=1, norm=True,
                         seed=0):
     """One query each, straight from the projection: as rotation, then attention."""
-    from tinyllm.kernels.paged_attention import Pages, attend_one, paged_attention_reference
+    from tinyllm.kernels.paged_attention import Pages, attend_few, paged_attention_reference
     from tinyllm.kernels.rope import norm_rope_write_reference
     g = torch.Generator().manual_seed(seed)
     requests, width = len(contexts), -(-max(contexts) // page)
@@ -121,7 +121,7 @@ def check_raw_attention(device, dtype, contexts=(5,), heads=4, kv_heads=2, size=
     q = norm_rope_write_reference(qkv.double(), wide_norms, 1e-6, cos_sin.double(), at, slots, *wide)
     expected = paged_attention_reference(q, *wide, pages, size**-0.5)
     out = torch.full((requests, heads, size), float("nan"), **kind)
-    attend_one(qkv.unflatten(1, (-1, size))[:, :heads], *caches, pages, size**-0.5, out, raw=(norms, 1e-6, cos_sin))
+    attend_few(qkv.unflatten(1, (-1, size))[:, :heads], *caches, pages, size**-0.5, out, raw=(norms, 1e-6, cos_sin))
     errors = [close(out, expected, dtype, f"raw attention in {contexts}")]
     errors += [close(c, w, dtype, n) for c, w, n in zip(caches, wide, ("keys", "values"), strict=True)]
     assert not arrivals.any()
@@ -321,6 +321,8 @@ def tiny(device):
         check_rope(device, dtype, norm=False, heads=3, kv_heads=1, size=10)
         for queries, contexts, splits in (((1,), (5,), 1), ((1, 1), (4, 9), 2), ((1, 3, 2), (70, 70, 2), 2)):
             check_attention(device, dtype, queries, contexts, splits=splits, padding=1)
+        for few, splits in ((2, 1), (3, 4)):
+            check_attention(device, dtype, (few, 1, 7, 2), (few, 70, 40, 33), heads=6, splits=splits, padding=1, few=few)
         packed = Shape(16, 16, 4, 2, pack=2), Shape(16, 16, 4, 2)
         for heads, splits in ((4, 1), (6, 4)):
             check_attention(device, dtype, (1, 1), (5, 70), heads=heads, splits=splits, padding=1, shapes=packed)

@@ -50,6 +50,16 @@ def test_paged_attention_packs_any_group(group):
         checks.check_attention("cuda", torch.bfloat16, queries, contexts, 2 * group, 2, 64, 16, splits=4)
 
 
+@pytest.mark.parametrize("dtype", ALL, ids=str)
+@pytest.mark.parametrize("group", range(1, 9))
+def test_queries_with_guesses_are_few(dtype, group):
+    """Up to `few` queries of a request in one program, beside single ones, pieces of prompts and none at all."""
+    for few, splits in ((2, 1), (4, 4), (5, 16), (8, 2)):
+        queries = (few, 1, few, 3 * few, min(3, few), few, 1)
+        contexts = (few, 700, 33, 64 + 3 * few, 17, 2500, 1)
+        checks.check_attention("cuda", dtype, queries, contexts, 2 * group, 2, 64, 16, splits, padding=few % 3, few=few)
+
+
 @pytest.mark.parametrize("heads, kv_heads", [(8, 8), (8, 2), (14, 2)])
 @pytest.mark.parametrize("dtype", ALL, ids=str)
 def test_many_requests_share_programs_by_pairs_of_heads(dtype, heads, kv_heads):

@@ -23,7 +23,7 @@ from .speculative import verify_own
 from .step_inputs import StepInputs, count_samples
 from ..kernels.inputs import find_tokens
 from ..kernels.linear import library_for
-from ..kernels.paged_attention import Pages, cores, parts_for
+from ..kernels.paged_attention import FEW_ROWS, Pages, cores, parts_for
 from ..kernels.sampling import gumbel_max
 from ..kernels.thresholds import find_pivots, top_logprobs
 from ..model.cuda_operations import CardInputs
@@ -184,6 +184,8 @@ class DeviceStep:
         self.inputs = StepInputs(rows, updates, batch.device)
         weight, width = next(model.parameters()), model.config.hidden_size
         new = {"dtype": weight.dtype, "device": batch.device}
+        self.group = (model.config.num_attention_heads
+                      // model.config.num_key_value_heads)
         self.num_guesses, lines = num_guesses, rows * (num_guesses + 1)
         if head is not None:
             self.scores = torch.full((lines, head.share), -torch.inf, **new)
@@ -220,7 +222,7 @@ class DeviceStep:
         0 for any number; above 1 there are guesses to verify."""
         rows = len(self.batch.tokens)
         requests = min(tokens // most, rows) if most else rows
-        token_ids, inputs = self.find(tokens, requests, most == 1)
+        token_ids, inputs = self.find(tokens, requests, most)
         x = self.received[:tokens] if self.model.embed_tokens is None else token_ids
         if self.model.norm is None:
             self.handed[:tokens].copy_(self.model(x, inputs, self.caches))
@@ -232,18 +234,19 @@ class DeviceStep:
         self.decide(requests, most, self.score(hidden, self.scores[:lines]))
 
     def find(self, tokens: int, requests: int,
-             single: bool) -> tuple[Tensor, CardInputs]:
-        """The token ids of the step, [T], and where they stand."""
+             most: int) -> tuple[Tensor, CardInputs]:
+        """The token ids of the step, [T], and where they stand. most: as in `run`."""
         batch, query_starts = self.batch, self.inputs["query_starts"][: requests + 1]
         rows, starts, ends = (self.inputs[n][:requests]
                               for n in ("rows", "starts", "ends"))
         token_ids, positions, slots = find_tokens(
             rows, starts, query_starts, self.inputs["num_updates"],
             self.inputs["updates"], batch.tokens, batch.block_tables, tokens,
-            self.block_size, single)
-        pages = Pages(query_starts, ends, rows, batch.block_tables, not single,
+            self.block_size, most == 1)
+        pages = Pages(query_starts, ends, rows, batch.block_tables, most != 1,
                       parts_for(requests, self.caches[0][0].shape[2],
-                                cores(rows.device)), self.arrivals)
+                                cores(rows.device)), self.arrivals,
+                      most if 1 <= most * self.group <= FEW_ROWS else 1)
         return token_ids, CardInputs(positions, slots, pages)
 
     def before_last(self, requests: int) -> Tensor:
@@ -394,7 +397,7 @@ class DraftStep(DeviceStep):
         the end of the target's `guesses`."""
         requests = min(tokens // most, len(self.batch.tokens))
         (self.go_on if most == 1 else self.follow)(requests)
-        token_ids, inputs = self.find(tokens, requests, most == 1)
+        token_ids, inputs = self.find(tokens, requests, most)
         hidden = self.model(token_ids, inputs, self.caches,
                             ends=None if most == 1 else inputs.pages.query_starts[1:],
                             out=self.hidden[:requests])

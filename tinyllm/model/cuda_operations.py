@@ -12,7 +12,7 @@ from torch import Tensor
 from ..kernels.activation import swiglu
 from ..kernels.linear import few_rows_win, linear_few_rows
 from ..kernels.norm import add_rms_norm
-from ..kernels.paged_attention import (Pages, attend_one, cores,
+from ..kernels.paged_attention import (Pages, attend_few, cores,
                                              paged_attention, parts_for)
 from ..kernels.rope import norm_rope_write
 from .backends import PagedInputs
@@ -133,7 +133,7 @@ class CudaOperations(TorchOperations):
                                    attention.scale).flatten(1)
         q = qkv.unflatten(1, (-1, attention.head_dim))[:, : attention.num_heads]
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-        attend_one(q, keys, values, inputs.pages, attention.scale, out, raw=turning)
+        attend_few(q, keys, values, inputs.pages, attention.scale, out, raw=turning)
         return out.flatten(1)
 
     def add(self, x: Tensor | Product, residual: Tensor) -> Tensor:
