@@ -40,6 +40,10 @@ KERNELS = {  # (module, kernel): types of arguments, constants, warps, stages
                                      8, 3),
     ("inputs", "admit"): ([I32, I64, F32, I64, I32, "i32"], dict(NEW=8, BLOCK=1024), 4, 3),
     ("inputs", "add_blocks"): ([I32, I32, I32], dict(PDL=False, BLOCK=256), 8, 3),
+    ("inputs", "write_guesses"): ([I32, I32, I32, I64, "i32", "i32"], dict(GUESSES=3, BLOCK=128), 4, 3),
+    ("inputs", "find_lines"): ([I32, I32, I32, I32, I64, I32, I64, I32, I32, I32, "i32"],
+                               dict(LINES=4, BLOCK=128), 4, 3),
+    ("inputs", "count_accepted"): ([I64, I64, I32, I32, I64, I32, "i32"], dict(GUESSES=3, BLOCK=128), 4, 3),
     ("inputs", "find_tokens"): ([I32, I32, I32, I64, I32, I64, I32, I32, "i32", "i32", "i32", "i32"],
                                 dict(PAGE=16, SINGLE=False, PDL=True, BLOCK=128), 4, 3),
 }

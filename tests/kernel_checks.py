@@ -2,6 +2,7 @@
 
     TRITON_INTERPRET=1 python tests/kernel_checks.py
 """
+import itertools
 import sys
 from pathlib import Path
 
@@ -278,7 +279,7 @@ def check_logprobs(device, dtype, vocab=50, number=5, k=6, seed=0):
     return error
 
 
-def check_inputs(device, counts=(1, 1, 3, 2), single=False, page=4, padding=3, seed=0):
+def check_inputs(device, counts=(1, 1, 3, 2), single=False, page=4, padding=3, seed=0, guesses=0):
     """Tokens, positions and slots of a step, new blocks and new rows, as the plain batch has them."""
     from tinyllm.kernels.inputs import NEW, admit, find_tokens
     g = torch.Generator().manual_seed(seed)
@@ -290,16 +291,24 @@ def check_inputs(device, counts=(1, 1, 3, 2), single=False, page=4, padding=3, s
     firsts = torch.tensor([0, *torch.tensor(counts).cumsum(0).tolist()] + [sum(counts)] * 2, dtype=torch.int32)
     updates = torch.tensor([[3, 777], [width + 1, 778]], dtype=torch.int32)
     more = torch.zeros(2, dtype=torch.int32)
-    total = sum(counts) + padding
+    total, wanted, table = sum(counts) + padding, tokens.cpu().clone(), None
+    if guesses:  # as many as fit behind the first of a request's tokens
+        table = torch.full((number + 2, guesses), -1, dtype=torch.int32)
+        for i, (row, start, count) in enumerate(zip(rows.tolist(), starts.tolist(), counts, strict=True)):
+            table[i, : count - 1] = 1000 + 10 * i + torch.arange(guesses)[: count - 1]
+            some = table[i][table[i] >= 0].long()
+            wanted[row, start + 1 : start + 1 + len(some)] = some
+        table = table.to(device)
     found = find_tokens(torch.cat((rows, more)).to(device), torch.cat((starts, more)).to(device), firsts.to(device),
                         torch.tensor([2], dtype=torch.int32).to(device), updates.to(device), tokens, tables,
-                        total, page, single)
+                        total, page, single, table)
+    assert torch.equal(tokens.cpu(), wanted)
     assert tables.view(-1)[[3, width + 1]].tolist() == [777, 778]
     position = torch.cat([torch.arange(s, s + c) for s, c in zip(starts.tolist(), counts, strict=True)])
     row = rows.repeat_interleave(torch.tensor(counts)).long()
     slot = tables.cpu()[row, position // page] * page + position % page
     none = torch.zeros(padding)
-    for one, expected in zip(found, (tokens.cpu()[row, position], position, slot), strict=True):
+    for one, expected in zip(found, (wanted[row, position], position, slot), strict=True):
         assert one.tolist() == torch.cat((expected, none)).tolist()
     ids = torch.arange(5, 12, dtype=torch.int32)
     heat = torch.tensor([0.7]).view(torch.int32).item()
@@ -309,6 +318,38 @@ def check_inputs(device, counts=(1, 1, 3, 2), single=False, page=4, padding=3, s
     assert tokens[2, :7].tolist() == ids.tolist()
     assert [s[2].item() for s in state] == [torch.tensor(0.7).item(), (5 << 32) + 2**32 - 3, 4]
     return 0.0
+
+
+def check_verdicts(device, requests=5, k=3, seed=0):
+    """Lines and verdicts of a step with guesses, as chapter 18 has them."""
+    from tinyllm.engine.speculative import verify_own
+    from tinyllm.kernels.inputs import count_accepted, find_lines
+    g = torch.Generator().manual_seed(seed)
+    guessed = torch.randint(0, k + 1, (requests,), generator=g)
+    guessed[-1], samples = 0, (guessed + 1).int()
+    samples[-1] = 0  # a piece of a prompt: nothing is sampled
+    counts = guessed + torch.randint(1, 3, (requests,), generator=g)
+    ends = (counts + torch.randint(0, 50, (requests,), generator=g)).int()
+    query_starts = torch.tensor([0, *counts.cumsum(0).tolist()], dtype=torch.int32)
+    ids, rows = torch.randint(0, 4, (int(counts.sum()),), generator=g), torch.randperm(requests, generator=g).int()
+    guesses = torch.zeros(requests, k, dtype=torch.int64, device=device)
+    inputs = [x.to(device) for x in (rows, ends, samples, query_starts, ids)]
+    kept = torch.zeros(3, requests * (k + 1), dtype=torch.int32, device=device)
+    after, *lines = (x.view(requests, k + 1).tolist() for x in (find_lines(*inputs, guesses, kept), *kept))
+    for i, (first, last) in enumerate(itertools.pairwise(query_starts.tolist())):
+        due = int(samples[i])
+        for j in range(due):
+            assert after[i][j] == last - (due - 1 - j) > first
+            assert [line[i][j] for line in lines] == [int(rows[i]), int(ends[i]) - (due - 1 - j), 1]
+        assert [line[i][due:] for line in lines[1:]] == [[0] * (k + 1 - due)] * 2
+        expected = ids[last - due + 1 : last].tolist() if due else []
+        assert guesses[i].tolist() == expected + [-1] * (k - len(expected))
+    sampled = torch.randint(0, 4, (requests, k + 1), generator=g).to(device)
+    found, lens = torch.zeros(requests, dtype=torch.int64, device=device), inputs[1].clone()
+    count_accepted(sampled, guesses, inputs[1], inputs[2], found, lens)
+    accepted = verify_own(sampled, guesses).cpu()
+    assert found.tolist() == (accepted + 1).tolist()
+    assert lens.tolist() == torch.where(samples > 0, ends - samples + accepted + 2, ends).tolist()
 
 
 def tiny(device):
@@ -322,7 +363,8 @@ def tiny(device):
         for queries, contexts, splits in (((1,), (5,), 1), ((1, 1), (4, 9), 2), ((1, 3, 2), (70, 70, 2), 2)):
             check_attention(device, dtype, queries, contexts, splits=splits, padding=1)
         for few, splits in ((2, 1), (3, 4)):
-            check_attention(device, dtype, (few, 1, 7, 2), (few, 70, 40, 33), heads=6, splits=splits, padding=1, few=few)
+            check_attention(device, dtype, (few, 1, 7, 2), (few, 70, 40, 33), heads=6, splits=splits, padding=1,
+                            few=few)
         packed = Shape(16, 16, 4, 2, pack=2), Shape(16, 16, 4, 2)
         for heads, splits in ((4, 1), (6, 4)):
             check_attention(device, dtype, (1, 1), (5, 70), heads=heads, splits=splits, padding=1, shapes=packed)
@@ -340,6 +382,9 @@ def tiny(device):
     check_logprobs(device, torch.float16, k=0, number=2)
     check_inputs(device)
     check_inputs(device, counts=(1, 1, 1), single=True)
+    check_inputs(device, guesses=2)
+    for seed in range(4):
+        check_verdicts(device, seed=seed)
 
 
 if __name__ == "__main__":

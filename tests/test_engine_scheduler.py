@@ -48,14 +48,21 @@ class Guesser:
     """In the place of a `AdaptiveProposer`: guesses up to k tokens for each text, some of them right."""
 
     def __init__(self, k):
-        self.k, self.stats, self.right, self.turns = k, self, 0, 0
+        self.k, self.stats, self.right, self.turns, self.under_way = k, self, 0, 0, 0
 
-    def wants(self, num_requests, any_seeded):
+    def wants(self, num_requests):
         self.turns += 1
         return self.turns % 7 < 4  # on for a while, and off for a while
 
-    def limits(self, seeded):
-        return np.full(len(seeded), self.k)
+    def limit(self, num_requests):
+        return self.k
+
+    def begin_step(self):
+        self.under_way += 1
+
+    def end_step(self, num_requests, guess, tokens):
+        self.under_way -= 1
+        assert self.under_way >= 0
 
     def propose(self, texts, from_draft_model, limits):
         guesses = np.full((len(texts), self.k), -1)
@@ -427,13 +434,13 @@ def test_guesses_change_the_number_of_steps_and_no_token(depth):
     plain, guessed, guesser = [ask(p, 30) for p in prompts], [ask(p, 30) for p in prompts], Guesser(3)
     slow, fast = run(plain, depth), run(guessed, depth, speculator=guesser)
     assert [r.output_token_ids for r in guessed] == [r.output_token_ids for r in plain] == list(map(truth, plain))
-    assert guesser.right > 20
+    assert guesser.right > 20 and guesser.under_way == 0
     assert depth or fast.step < slow.step
 
 
 def test_nobody_is_preempted_for_a_guess():
     class Stubborn(Guesser):
-        def wants(self, num_requests, any_seeded):
+        def wants(self, num_requests):
             return True
 
         def propose(self, texts, from_draft_model, limits):

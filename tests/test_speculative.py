@@ -7,6 +7,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from tinyllm.engine.core import EngineCore, Request
 from tinyllm.engine.generate import generate
 from tinyllm.engine.params import SamplingParams
@@ -20,8 +23,8 @@ from tinyllm.llm import LLM
 from tinyllm.model.backends import PagedAttention
 from tinyllm.model.transformer import ModelConfig, Transformer
 
-NGRAM = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_min": 1}
-DRAFT = {"model": "fable-draft", "num_speculative_tokens": 3}
+NGRAM = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_min": 1, "adaptive": False}
+DRAFT = {"model": "fable-draft", "num_speculative_tokens": 3, "adaptive": False}
 TIGHT = {"max_num_seqs": 6, "max_model_len": 128, "num_gpu_blocks_override": 20, "max_num_batched_tokens": 24,
          "block_size": 4}  # fmt: skip
 SHARED = "Once upon a time there was a king who had three daughters"
@@ -55,7 +58,7 @@ def plain():
 
 
 CONFIGS = {"ngram": NGRAM, "draft": DRAFT, "draft of one": {**DRAFT, "num_speculative_tokens": 1},
-           "ngram fixed": {**NGRAM, "adaptive": False}}  # fmt: skip
+           "ngram as it pays": {**NGRAM, "adaptive": True}}  # fmt: skip
 PLACES = {"tight": {}, "no prefix cache": {"enable_prefix_caching": False}, "plain pass": {"enforce_eager": True},
           "roomy": {"num_gpu_blocks_override": 200, "max_num_batched_tokens": 512, "block_size": 16}}  # fmt: skip
 
@@ -255,6 +258,56 @@ def test_lookup_prefers_long_endings_and_late_occurrences():
 def test_guesses_stop_where_they_do_not_pay():
     assert best_k(0.9, 1, 5, 0.0, 256) == 5 and best_k(0.9, 256, 5, 0.0, 256) == 0
     assert best_k(0.5, 1, 5, 0.9, 256) == 0
+
+
+class Machine:
+    """A clock, and a loop whose steps take the times that it is told."""
+
+    def __init__(self, k=3):
+        self.now, self.tokens, self.steps = 0.0, 0, {False: 0, True: 0}
+        self.proposer = AdaptiveProposer(SpeculativeConfig(k), clock=lambda: self.now)
+
+    def run(self, seconds, brings, steps, batch=1):
+        """seconds, brings: for steps without and with guesses; tokens are for each request."""
+        for _ in range(steps):
+            guess = self.proposer.wants(batch)
+            self.proposer.begin_step()
+            self.now += seconds[guess]
+            self.tokens += brings[guess] * batch
+            self.steps[guess] += 1
+            self.proposer.end_step(batch, guess, brings[guess] * batch)
+
+
+@given(st.floats(0.5, 8), st.floats(1, 4), st.integers(1, 60), st.floats(1e-4, 1))
+@settings(max_examples=80, deadline=None)
+def test_what_brings_more_tokens_a_second_goes_on(cost, brings, batch, second):
+    machine = Machine()
+    machine.run((second, cost * second), (1, brings), 6000, batch)
+    best = max(1, brings / cost) * batch / second
+    assert machine.tokens / machine.now > 0.93 * best
+    assert machine.steps[False] and machine.steps[True]
+
+
+def test_a_choice_is_thought_over_when_the_text_or_the_machine_changes():
+    machine = Machine()
+    machine.run((1, 1.2), (1, 2.5), 2000)
+    assert machine.steps[True] > 1900
+    machine.run((1, 1.2), (1, 1.0), 300)  # guesses are wrong now
+    assert machine.steps[False] > 250
+    machine.run((1, 1.2), (1, 2.5), 3000)  # and right again
+    assert machine.steps[True] > 1900 + 2000
+
+
+def test_idle_time_and_steps_with_prompts_are_not_counted():
+    machine = Machine()
+    machine.run((1, 1.5), (1, 2.5), 40)
+    rates = {guess: rate.value for guess, rate in machine.proposer.comparison(1).rates.items()}
+    machine.now += 1000  # nobody asks for anything
+    machine.proposer.begin_step()
+    machine.now += 50  # a prompt
+    machine.proposer.end_step(0, True, 1)
+    machine.run((1, 1.5), (1, 2.5), 1)
+    assert {guess: rate.value for guess, rate in machine.proposer.comparison(1).rates.items()} == pytest.approx(rates)
 
 
 @pytest.mark.parametrize("config, said", [

@@ -107,3 +107,10 @@ def test_step_inputs_are_found():
     checks.check_inputs("cuda")
     checks.check_inputs("cuda", counts=(1,) * 200, single=True)
     checks.check_inputs("cuda", counts=(1, 1, 5, 3, 4, 2, 5), padding=200)
+    checks.check_inputs("cuda", counts=(1, 4, 2, 4, 3, 1) * 30, guesses=3)
+
+
+@pytest.mark.parametrize("k", (1, 2, 3, 5, 8))
+def test_lines_and_verdicts_are_found(k):
+    for seed, requests in enumerate((1, 5, 300)):
+        checks.check_verdicts("cuda", requests, k, seed)

@@ -19,9 +19,8 @@ from .input_batch import FILTERS, InputBatch
 from .sampler import OutputHead
 from .logits_edits import edit_logits
 from .sampling import SamplingInputs, gather_logprobs, sample
-from .speculative import verify_own
 from .step_inputs import StepInputs, count_samples
-from ..kernels.inputs import find_tokens
+from ..kernels.inputs import count_accepted, find_lines, find_tokens
 from ..kernels.linear import library_for
 from ..kernels.paged_attention import FEW_ROWS, Pages, cores, parts_for
 from ..kernels.sampling import gumbel_max
@@ -172,16 +171,19 @@ class DeviceStep:
     model: with the operations of a card. first, last: whether it has the embedding and
     the output head, or is a stage between others; `received` and `handed` are then what
     comes in and goes out, [T, d]. num_guesses: the most guesses that a step verifies
-    for each request; `lens` is then how many tokens each text has after the step.
+    for each request. drafted: whether a draft model follows; `lens` is then how many
+    tokens each text has after the step.
     """
 
     def __init__(self, model: Transformer, head: OutputHead | None, caches,
                  batch: InputBatch, max_num_batched_tokens: int, *,
-                 num_guesses: int = 0, record: bool, quiet: bool = False):
+                 num_guesses: int = 0, drafted: bool = False, record: bool,
+                 quiet: bool = False):
         self.model, self.head, self.caches, self.batch = model, head, caches, batch
+        self.drafted = drafted
         rows, self.block_size = len(batch.tokens), caches[0][0].shape[1]
         updates = max_num_batched_tokens // self.block_size + 2 * rows
-        self.inputs = StepInputs(rows, updates, batch.device)
+        self.inputs = StepInputs(rows, updates, batch.device, num_guesses)
         weight, width = next(model.parameters()), model.config.hidden_size
         new = {"dtype": weight.dtype, "device": batch.device}
         self.group = (model.config.num_attention_heads
@@ -201,6 +203,8 @@ class DeviceStep:
         self.lens = torch.zeros(rows, dtype=torch.int32, device=batch.device)
         self.drafts = torch.zeros(rows, num_guesses, dtype=torch.int64,
                                   device=batch.device)
+        # rows, ends and samples of each line of a step with guesses
+        self.lines = torch.zeros(3, lines, dtype=torch.int32, device=batch.device)
         self.on_host = list(torch.zeros(StepInputs.SLOTS, sum(parts), dtype=torch.int64,
                                         pin_memory=batch.device.type == "cuda"))
         self.arrivals = torch.zeros(rows * model.config.num_key_value_heads,
@@ -229,7 +233,11 @@ class DeviceStep:
             return
         lines, ends = requests, None if most == 1 else inputs.pages.query_starts[1:]
         if most > 1:
-            lines, ends = requests * most, self.find_lines(requests, token_ids)
+            lines = requests * most
+            ends = find_lines(
+                *(self.inputs[n][:requests] for n in ("rows", "ends", "samples")),
+                inputs.pages.query_starts, token_ids, self.drafts[:requests],
+                self.lines)
         hidden = self.model(x, inputs, self.caches, ends=ends, out=self.hidden[:lines])
         self.decide(requests, most, self.score(hidden, self.scores[:lines]))
 
@@ -242,29 +250,19 @@ class DeviceStep:
         token_ids, positions, slots = find_tokens(
             rows, starts, query_starts, self.inputs["num_updates"],
             self.inputs["updates"], batch.tokens, batch.block_tables, tokens,
-            self.block_size, most == 1)
+            self.block_size, most == 1, self.sent_guesses(requests, most))
         pages = Pages(query_starts, ends, rows, batch.block_tables, most != 1,
                       parts_for(requests, self.caches[0][0].shape[2],
                                 cores(rows.device)), self.arrivals,
                       most if 1 <= most * self.group <= FEW_ROWS else 1)
         return token_ids, CardInputs(positions, slots, pages)
 
-    def before_last(self, requests: int) -> Tensor:
-        """How far before a request's last token each of its lines stands, [B, K+1];
-        negative where it has fewer lines."""
-        place = torch.arange(self.num_guesses + 1, dtype=torch.int32,
-                             device=self.batch.device)
-        return self.inputs["samples"][:requests, None] - 1 - place
-
-    def find_lines(self, requests: int, token_ids: Tensor) -> Tensor:
-        """Keep the guesses of the step, and return after which of its tokens the next
-        one is sampled, [B * (K+1)] int32, counted from 1."""
-        back = self.before_last(requests)
-        last = self.inputs["query_starts"][1 : requests + 1, None]
-        ends = (last - back.clamp(min=0)).clamp(min=1)
-        guess = token_ids[ends[:, 1:].long() - 1]
-        self.drafts[:requests] = guess.where(back[:, 1:] >= 0, -1)
-        return ends.flatten()
+    def sent_guesses(self, requests: int, most: int) -> Tensor | None:
+        """The guesses that the host has sent, [B, K] int32, if the step has any."""
+        if most <= 1 or not self.num_guesses:
+            return None
+        table = self.inputs["guesses"][: requests * self.num_guesses]
+        return table.view(requests, -1)
 
     def decide(self, requests: int, most: int, scores: Tensor, **options) -> None:
         """From scores to `sampled`, the rows' texts, and with guesses to how many of
@@ -273,24 +271,12 @@ class DeviceStep:
                                for n in ("rows", "ends", "samples"))
         if most <= 1:
             self.sample(scores, rows, ends, samples, **options)
-            if self.num_guesses:
+            if self.drafted:
                 self.lens[:requests] = ends + samples
             return
-        back = self.before_last(requests)
-        self.sample(scores, *self.flat(rows, ends, back), **options)
-        sampled = self.sampled[: requests * most].view(requests, most)
-        accepted = verify_own(sampled, self.drafts[:requests])
-        self.counts[:requests] = accepted + 1
-        self.lens[:requests] = torch.where(
-            samples > 0, ends - samples + accepted + 2, ends)
-
-    @staticmethod
-    def flat(rows: Tensor, ends: Tensor, back: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """rows, ends and samples of each line, as of a request with one."""
-        real = back >= 0
-        return (rows[:, None].expand(back.shape).flatten(),
-                torch.where(real, ends[:, None] - back, 0).flatten(),
-                real.int().flatten())
+        self.sample(scores, *(x[: requests * most] for x in self.lines), **options)
+        count_accepted(self.sampled[: requests * most].view(requests, most),
+                       self.drafts[:requests], ends, samples, self.counts, self.lens)
 
     def score(self, hidden: Tensor, out: Tensor) -> Tensor:
         """Logits in the model's own type into out, [B, share], whose columns beyond
@@ -314,16 +300,17 @@ class DeviceStep:
         requests, lines = started.requests, started.lines
         rows, ends = (self.inputs[n][:requests] for n in ("rows", "ends"))
         if lines > 1:
-            rows, ends, _ = self.flat(rows, ends, self.before_last(requests))
+            rows, ends = (x[: requests * lines] for x in self.lines[:2])
         scores = self.head.whole(self.scores[: requests * lines])
         pivots = find_pivots(scores, rows, self.batch.temperatures, self.batch.filters,
                              ends)
         self.decide(requests, lines, scores, cuts=pivots)
 
     def start(self, plan: SchedulerOutput, in_order: bool,
-              draft_starts: np.ndarray | None = None) -> Started:
+              draft_starts: np.ndarray | None = None, guesses=None) -> Started:
         """Send a step's inputs and start it. in_order: requests stay in the plan's
-        order. draft_starts: as in `DraftProposer.prepare`."""
+        order. draft_starts: as in `DraftProposer.prepare`. guesses: of the plan, [B,
+        K], where no draft model has written them."""
         width = 0 if plan.drafts is None else self.num_guesses + 1
         size = tokens, most = size_for(plan.counts, self.singles, self.mixed, width)
         order = (np.argsort(-plan.starts, kind="stable") if most == 1 and not in_order
@@ -332,7 +319,8 @@ class DeviceStep:
         requests = min(tokens // most, rows) if most else rows
         # a draft that catches up may need more room than the step
         self.inputs.send(plan, self.updates_of(plan),
-                         rows if self.num_guesses else requests, order, draft_starts)
+                         rows if self.num_guesses else requests, order, draft_starts,
+                         guesses)
         return Started(requests, max(most, 1), order, self.compiled.run(self.run, size))
 
     def updates_of(self, plan: SchedulerOutput) -> np.ndarray:

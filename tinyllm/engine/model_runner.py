@@ -128,7 +128,8 @@ class ModelRunner:
         quiet = self.head is not None and self.head.first > 0
         self.device_step = self.kernels.make_step and self.kernels.make_step(
             self.forward.func, self.head, self.caches, self.batch,
-            max_num_batched_tokens, num_guesses=num_guesses, record=record, quiet=quiet)
+            max_num_batched_tokens, num_guesses=num_guesses,
+            drafted=draft is not None, record=record, quiet=quiet)
         self.draft_step = None
         if self.device_step is not None and draft is not None:
             self.draft_step = self.kernels.make_draft_step(
@@ -140,9 +141,7 @@ class ModelRunner:
     def submit(self, plan: SchedulerOutput) -> None:
         """Start the step. Returns before it is done, where the device allows that."""
         self.batch.add(plan.new_requests)
-        if self.proposer is None:
-            self.batch.add_drafts(plan)
-        else:  # it has written its guesses itself
+        if self.proposer is not None:  # it has written its guesses itself
             self.proposer.prepare(plan)
         self.link.take_tokens(plan, self.batch)
         if self.device_step is not None and not self.scores_prompts(plan):
@@ -175,7 +174,9 @@ class ModelRunner:
                                and not (self.link.is_first and self.link.is_last))
         if not self.link.is_first:
             self.link.recv(step.received[:tokens])
-        started = step.start(plan, in_order, self.proposer and self.proposer.starts)
+        mine = self.proposer
+        started = step.start(plan, in_order, mine and mine.starts,
+                             plan.drafts if mine is None else None)
         self.ran["recorded" if started.recorded else self.kernels.name] += 1
         if not self.link.is_last:
             # the next step will write to the same place
@@ -197,6 +198,8 @@ class ModelRunner:
     def run_general(self, plan: SchedulerOutput) -> None:
         """Any step: with guesses, with scores of prompts, on any device."""
         self.batch.add_blocks(plan)
+        if self.proposer is None:
+            self.batch.add_drafts(plan)
         self.ran[self.kernels.name] += 1
         batch = self.make_batch(plan)
         token_ids = self.batch.tokens.view(-1).index_select(0, batch.places)

@@ -25,7 +25,6 @@ class RunningBatch:
     last_step: the last step that has this row in it.
     epoch: changes each time the row changes hands.
     no_lookahead: its last token must be known before its next one is scheduled.
-    seeded: its request has a seed.
     draft_token_ids: guesses to be verified next; next_draft_token_ids: those that the
     draft model has just made; -1 where there is none (chapter 18).
     stop_token_ids: tokens that end it, then -1.
@@ -39,7 +38,7 @@ class RunningBatch:
         (self.num_tokens, self.num_known, self.num_computed, self.end,
          self.num_cached_blocks, self.num_sent_blocks, self.last_step,
          self.epoch) = np.zeros((8, num_rows), np.int64)
-        self.no_lookahead, self.seeded = np.zeros((2, num_rows), bool)
+        self.no_lookahead = np.zeros(num_rows, bool)
         self.token_ids = np.zeros((num_rows, max_len), np.int32)
         self.draft_token_ids, self.next_draft_token_ids = np.full(
             (2, num_rows, num_spec_tokens), -1, np.int64)
@@ -63,7 +62,6 @@ class RunningBatch:
         self.num_cached_blocks[row] = num_cached_blocks
         self.end[row] = len(request.prompt_token_ids) + request.params.max_tokens
         self.no_lookahead[row] = request.grammar is not None
-        self.seeded[row] = request.params.seed is not None
         self.draft_token_ids[row] = self.next_draft_token_ids[row] = -1
         self.token_ids[row, : len(token_ids)] = token_ids
         self.set_stop_token_ids(row, sorted(request.stop_token_ids))

@@ -164,8 +164,7 @@ class Scheduler:
         under way is done, or when guesses are wanted and its tokens must be known."""
         manager, queue = self.kv_cache_manager, self.queue
         rows = queue.running_rows
-        guess = self.speculator is not None and self.speculator.wants(
-            len(rows), bool(self.batch.seeded[rows].any()))
+        guess = self.speculator is not None and self.speculator.wants(len(rows))
         if guess and (self.batch.num_tokens[rows] > self.batch.num_known[rows]).any():
             return None
         for _ in range(self.batch.micro_batches):
@@ -177,6 +176,8 @@ class Scheduler:
             new = admit(manager, queue, left, self.chunked)
             if len(rows) or any(new):
                 self.step += 1
+                if self.speculator:
+                    self.speculator.begin_step()
                 return make_scheduler_output(manager, self.step, rows, counts, *new,
                                              guess=guess)
         return None

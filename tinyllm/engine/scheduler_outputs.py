@@ -31,9 +31,8 @@ def propose_drafts(speculator, batch: RunningBatch, rows: np.ndarray) -> None:
     ready = np.array([row for row in ready.tolist()
                       if not batch.requests[row].grammar], np.int64)
     if len(ready):
-        params = [batch.requests[row].params for row in ready.tolist()]
-        limits = speculator.limits(np.array([p.seed is not None for p in params]))
-        limits = np.minimum(limits, batch.end[ready] - batch.num_known[ready] - 1)
+        limits = np.minimum(speculator.limit(len(ready)),
+                            batch.end[ready] - batch.num_known[ready] - 1)
         texts = [batch.token_ids[row, : batch.num_known[row]] for row in ready.tolist()]
         batch.draft_token_ids[ready] = speculator.propose(
             texts, batch.next_draft_token_ids[ready], limits)
@@ -50,12 +49,18 @@ def scheduled_drafts(batch: RunningBatch, rows: np.ndarray,
 
 def update_drafts(speculator, batch: RunningBatch, scheduler_output: SchedulerOutput,
                   runner_output: ModelRunnerOutput) -> None:
-    """Count how many draft tokens were accepted, and keep those that the draft model
-    has made for the next step."""
+    """Count how many draft tokens were accepted and what the step has cost, and keep
+    those that the draft model has made for the next step."""
     at = np.flatnonzero(scheduler_output.samples)
+    counts = runner_output.counts
+    decodes = (not scheduler_output.new_requests and len(at)
+               == len(scheduler_output.rows)
+               and int(scheduler_output.counts.max()) <= speculator.k + 1)
+    speculator.end_step(len(at) if decodes else 0, scheduler_output.guess,
+                        len(at) if counts is None else int(counts.sum()))
     if scheduler_output.drafts is not None:
         proposed = (scheduler_output.drafts[at] >= 0).sum(1)
-        speculator.stats.observe(proposed, runner_output.counts - 1)
+        speculator.stats.observe(proposed, counts - 1)
     rows, drafts = scheduler_output.rows[at], runner_output.drafts
     live = batch.epoch[rows] == scheduler_output.epochs[at]
     batch.next_draft_token_ids[rows[live]] = -1 if drafts is None else drafts[live]
@@ -176,9 +181,9 @@ def update_requests(batch: RunningBatch, scheduler_output: SchedulerOutput,
     known = batch.num_known[rows]
     real = None if runner_output.counts is None else runner_output.counts[live]
     counts, stopped = count_new_tokens(batch, rows, tokens, real)
-    for i in range(tokens.shape[1]):
-        some = slice(None) if real is None else counts > i
-        batch.token_ids[rows[some], known[some] + i] = tokens[some, i]
+    place = np.arange(tokens.shape[1])
+    who, which = np.nonzero(place < counts[:, None])
+    batch.token_ids[rows[who], known[who] + which] = tokens[who, which]
     batch.num_known[rows] = known + counts
     # draft tokens that were right are tokens now, the others were never computed
     if real is not None:

@@ -83,10 +83,12 @@ class StepInputs:
 
     SLOTS = 8
 
-    def __init__(self, num_rows: int, num_updates: int, device: torch.device):
+    def __init__(self, num_rows: int, num_updates: int, device: torch.device,
+                 num_guesses: int = 0):
         sizes = {"num_updates": 4,
                  **dict.fromkeys(("rows", "starts", "ends", "samples", "query_starts",
                                   "draft_starts"), (num_rows + 4) // 4 * 4),
+                 "guesses": (num_rows * num_guesses + 3) // 4 * 4,
                  "updates": 2 * num_updates}
         ends = np.cumsum(list(sizes.values()))
         self.parts = {name: slice(int(e) - n, int(e))
@@ -97,7 +99,7 @@ class StepInputs:
         self.on_host = list(on_host)
         self.arrays = [{n: row.numpy()[part] for n, part in self.parts.items()}
                        for row in self.on_host]
-        self.num_updates, self.turn = num_updates, 0
+        self.num_updates, self.num_guesses, self.turn = num_updates, num_guesses, 0
 
     def sent(self, name: str, count: int) -> np.ndarray:
         """The first values of an array as they were sent last."""
@@ -108,9 +110,11 @@ class StepInputs:
         return self.device[self.parts[name]]
 
     def send(self, plan: SchedulerOutput, updates: np.ndarray, requests: int,
-             order: np.ndarray | slice, draft_starts: np.ndarray | None = None) -> None:
+             order: np.ndarray | slice, draft_starts: np.ndarray | None = None,
+             guesses: np.ndarray | None = None) -> None:
         """Write this step down, padded to so many requests, and start the copy.
-        updates: [n, 2]; draft_starts: [B], None: as `starts`."""
+        updates: [n, 2]; draft_starts: [B], None: as `starts`; guesses: [B, K] of the
+        plan's order, where the device does not have them."""
         self.turn = (self.turn + 1) % self.SLOTS
         a, n = self.arrays[self.turn], len(plan.rows)
         for name, value in (("rows", plan.rows), ("starts", plan.starts),
@@ -122,6 +126,11 @@ class StepInputs:
             a[name][n:requests] = 0
         np.cumsum(plan.counts, out=a["query_starts"][1 : n + 1])
         a["query_starts"][n + 1 : requests + 1] = a["query_starts"][n]
+        if self.num_guesses and plan.drafts is not None:
+            table = a["guesses"][: requests * self.num_guesses]
+            table[:] = -1
+            if guesses is not None:
+                table[: guesses.size] = guesses.ravel()
         a["num_updates"][0] = len(updates)
         a["updates"][: updates.size] = updates.ravel()
         used = self.parts["updates"].start + updates.size
