@@ -103,7 +103,7 @@ class SpecDecodingStats:
     def observe(self, proposed: np.ndarray, accepted: np.ndarray) -> None:
         """Count a step. proposed, accepted: [B], how many draft tokens each row had,
         and how many of them were accepted."""
-        if not (steps := np.count_nonzero(proposed)):
+        if not (steps := int(np.count_nonzero(proposed))):
             return
         positions = np.arange(len(self.proposed))
         self.proposed += np.count_nonzero(positions < proposed[:, None], axis=0)
