@@ -112,7 +112,8 @@ class ModelRunnerOutput:
     logprobs: Logprobs | None = None  # of `tokens`, end to end: n = B' * W
     # (index into the step's rows, of the prompt tokens after those it computed)
     prompt_logprobs: tuple[tuple[int, Logprobs], ...] = ()
-    drafts: np.ndarray | None = None  # [B', K] draft tokens for the next step
+    # [B', K] draft tokens for the next step; zeros where only the device knows them
+    drafts: np.ndarray | None = None
 
 # %% ../../nbs/14_continuous_batching.ipynb #9ccbb92d
 class Executor(Protocol):

@@ -207,6 +207,9 @@ class DeviceStep:
         self.lines = torch.zeros(3, lines, dtype=torch.int32, device=batch.device)
         self.on_host = list(torch.zeros(StepInputs.SLOTS, sum(parts), dtype=torch.int64,
                                         pin_memory=batch.device.type == "cuda"))
+        # the same memory, as arrays: tokens, counts, guesses
+        self.arrays = [np.split(one.numpy(), np.cumsum(parts[:2]))
+                       for one in self.on_host]
         self.arrivals = torch.zeros(rows * model.config.num_key_value_heads,
                                     dtype=torch.int32, device=batch.device)
         self.singles, self.mixed = step_sizes(rows, max_num_batched_tokens)
@@ -341,24 +344,33 @@ class DeviceStep:
         at = torch.from_numpy(np.flatnonzero(real)).to(self.batch.device)
         return self.head.whole(self.scores.index_select(0, at)).float()
 
-    def fetch(self, plan: SchedulerOutput, started: Started,
-              drafted: bool = False) -> PendingOutput:
-        """Start the copy of what the step has made to the host. drafted: it has made
-        guesses too."""
+    def copy_to_host(self, which: slice):
+        """Start the copy of these results. Returns the event that says when they are
+        there."""
+        self.on_host[self.inputs.turn][which].copy_(self.results[which],
+                                                    non_blocking=True)
+        if self.batch.device.type != "cuda":
+            return None
+        event = torch.cuda.Event()
+        event.record()
+        return event
+
+    def fetch(self, plan: SchedulerOutput, started: Started) -> PendingOutput:
+        """Start the copy of the step's tokens to the host."""
         count, lines = len(plan.rows), started.lines
-        used = len(self.results) if drafted or lines > 1 else count
-        there, event = self.on_host[self.inputs.turn], None
-        there[:used].copy_(self.results[:used], non_blocking=True)
-        if self.batch.device.type == "cuda":
-            event = torch.cuda.Event()
-            event.record()
-        sampled, counts, guesses = np.split(
-            there.numpy(), np.cumsum([len(self.sampled), len(self.counts)]))
+        sampled, counts, _ = self.arrays[self.inputs.turn]
+        used = len(sampled) + len(counts) if lines > 1 else count
         return PendingOutput(
             sampled[: count * lines].reshape(count, lines),
-            counts[:count] if lines > 1 else None,
-            guesses.reshape(self.guesses.shape)[:, :count].T if drafted else None,
-            plan.samples, started.order, event)
+            counts[:count] if lines > 1 else None, None, plan.samples, started.order,
+            self.copy_to_host(slice(0, used)))
+
+    def fetch_guesses(self, pending: PendingOutput) -> None:
+        """Let `pending` wait for the guesses too that a draft model has made since."""
+        sampled, counts, guesses = self.arrays[self.inputs.turn]
+        guesses = guesses.reshape(self.guesses.shape)[:, : len(pending.tokens)]
+        pending.event = self.copy_to_host(slice(len(sampled) + len(counts), None))
+        pending.drafts = guesses.T
 
 # %% ../../nbs/w24_cuda_graphs.ipynb #b96869fc
 class DraftStep(DeviceStep):

@@ -51,8 +51,9 @@ class SpecDecodeMetadata:
 
     @classmethod
     def of(cls, plan: SchedulerOutput, prompt_lens: np.ndarray, k: int,
-           device: torch.device) -> "SpecDecodeMetadata":
-        """The lines of a plan."""
+           device: torch.device, guesses: Tensor | None = None) -> "SpecDecodeMetadata":
+        """The lines of a plan. guesses: of its rows, [B, K], where the plan says only
+        how many there are."""
         at = np.flatnonzero(plan.samples)
         drafts = (np.full((len(at), k), -1, np.int64) if plan.drafts is None
                   else plan.drafts[at].astype(np.int64))
@@ -66,10 +67,12 @@ class SpecDecodeMetadata:
         padded = first[:, None] + np.minimum(np.arange(k + 1), count[:, None])
         arrays = owner, np.cumsum(plan.counts)[at][
             owner] - 1 - back, rows, lens, lens - prompt_lens[rows], padded, drafts
-        owner, tokens, on_device, *others = (
+        owner, tokens, on_device, *others, drafts = (
             torch.from_numpy(np.ascontiguousarray(a)).to(device, non_blocking=True)
             for a in arrays)
-        return cls(owner, tokens, rows, on_device, *others)
+        if guesses is not None:
+            drafts = guesses[torch.from_numpy(at).to(device)].where(drafts >= 0, -1)
+        return cls(owner, tokens, rows, on_device, *others, drafts)
 
     @property
     def sampled(self) -> SampledRows:

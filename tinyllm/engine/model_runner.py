@@ -184,15 +184,22 @@ class ModelRunner:
             return self.expect(plan)
         if special:
             tensors, drafted = self.decide(plan, step.scores_of(plan, started.lines),
+                                           guesses=step.drafts[: len(plan.rows)],
                                            passes=self.draft_step)
             self.pending.append(PendingResult(*send(tensors), [], self.num_guesses > 0,
                                               drafted))
         else:
             if self.batch.filtered[plan.rows].any():
                 step.sample_filtered(started)
-            drafted = (self.draft_step is not None and plan.guess
-                       and self.draft_step.guess(plan))
-            self.pending.append(step.fetch(plan, started, drafted))
+            output = step.fetch(plan, started)
+            if (self.draft_step is not None and plan.guess
+                    and self.draft_step.guess(plan)):
+                if self.link.is_first:  # it is enough that the device knows them
+                    shape = len(plan.rows), self.num_guesses
+                    output.drafts = np.zeros(shape, np.int64)
+                else:
+                    step.fetch_guesses(output)
+            self.pending.append(output)
         self.return_tokens(plan)
 
     def run_general(self, plan: SchedulerOutput) -> None:
@@ -210,7 +217,8 @@ class ModelRunner:
         if not self.link.is_last:
             self.link.send(hidden)
             return self.expect(plan)
-        tensors, drafted = self.decide(plan, None, hidden, batch)
+        guesses = None if self.proposer is None else self.known_guesses(plan)
+        tensors, drafted = self.decide(plan, None, hidden, batch, guesses)
         scored = score_prompts(self.batch, self.head, plan, hidden)
         tensors += [t for _, three in scored for t in three]
         self.pending.append(PendingResult(*send(tensors), [i for i, _ in scored],
@@ -224,12 +232,13 @@ class ModelRunner:
 
     def decide(self, plan: SchedulerOutput, logits: Tensor | None,
                hidden: Tensor | None = None, batch: Batch | None = None,
-               passes=None) -> tuple[list[Tensor], bool]:
+               guesses: Tensor | None = None, passes=None) -> tuple[list[Tensor], bool]:
         """What a step makes of logits, [n, V], or None: of `hidden`, [T, d]: tensors as
-        in `PendingResult`, and whether there are guesses among them. passes: of the
-        draft, as in `DraftProposer.propose`."""
+        in `PendingResult`, and whether there are guesses among them. guesses: [B, K],
+        where the plan does not know them. passes: of the draft, as in
+        `DraftProposer.propose`."""
         if self.num_guesses:
-            return self.verify(plan, logits, hidden, passes)
+            return self.verify(plan, logits, hidden, guesses, passes)
         batch = batch or self.make_batch(plan)
         tokens, logprobs = self.sample(plan, batch, logits, hidden)
         self.batch.write_tokens(batch.sampled_places, tokens)
@@ -263,12 +272,13 @@ class ModelRunner:
         return bool(self.batch.sampling.plain[rows].all())
 
     def verify(self, plan: SchedulerOutput, logits: Tensor | None,
-               hidden: Tensor | None, passes) -> tuple[list[Tensor], bool]:
+               hidden: Tensor | None, guesses: Tensor | None,
+               passes) -> tuple[list[Tensor], bool]:
         """Judge the step's guesses and make the next ones: tokens [B', K+1], how many
         count [B'], guesses [B', K] if there are any, log-probabilities; and whether
         there are guesses."""
         lines = SpecDecodeMetadata.of(plan, self.batch.prompt_lens, self.num_guesses,
-                                      self.device)
+                                      self.device, guesses)
         if logits is None and len(lines.drafts):
             logits = self.head(hidden.index_select(0, lines.tokens))
         tokens, counts, logprobs = self.verifier(plan, lines, logits)
@@ -280,6 +290,14 @@ class ModelRunner:
                                   self.batch.tokens.shape[1] - 1)
             drafts = [self.proposer.propose(plan, state, passes)]
         return [tokens, counts, *drafts, *logprobs], bool(drafts)
+
+    def known_guesses(self, plan: SchedulerOutput) -> Tensor:
+        """What stands behind the first token of each of the step's rows, [B, K]: the
+        guesses, where it has any."""
+        tokens, k = self.batch.tokens, self.num_guesses
+        places = np.minimum(plan.starts[:, None] + 1 + np.arange(k),
+                            tokens.shape[1] - 1) + plan.rows[:, None] * tokens.shape[1]
+        return tokens.view(-1)[torch.from_numpy(places).to(self.device)]
 
     def places_of(self, lines: SpecDecodeMetadata) -> Tensor:
         """Where in the table of tokens, flattened, the next token of each line

@@ -220,7 +220,10 @@ class AdaptiveProposer:
 
     def comparison(self, num_requests: int) -> Comparison:
         """Return what is known of batches of this size."""
-        return self.comparisons.setdefault(num_requests.bit_length(), Comparison())
+        size = num_requests.bit_length()
+        if size not in self.comparisons:
+            self.comparisons[size] = Comparison()
+        return self.comparisons[size]
 
     def wants(self, num_requests: int) -> bool:
         """Return whether the next step should have draft tokens, or make some."""

@@ -27,6 +27,7 @@ class RunningBatch:
     no_lookahead: its last token must be known before its next one is scheduled.
     draft_token_ids: guesses to be verified next; next_draft_token_ids: those that the
     draft model has just made; -1 where there is none (chapter 18).
+    has_drafts: whether the step that is being scheduled has any of the former.
     stop_token_ids: tokens that end it, then -1.
 
     Row r belongs to micro-batch r % micro_batches; `turn` is the one being scheduled.
@@ -42,6 +43,7 @@ class RunningBatch:
         self.token_ids = np.zeros((num_rows, max_len), np.int32)
         self.draft_token_ids, self.next_draft_token_ids = np.full(
             (2, num_rows, num_spec_tokens), -1, np.int64)
+        self.has_drafts = False
         self.stop_token_ids = np.full((num_rows, 2), -1, np.int64)
         self.requests: list[Request | None] = [None] * num_rows
         self.free_rows = [list(range(first, num_rows, micro_batches))[::-1]

@@ -27,7 +27,7 @@ def share_token_budget(batch: RunningBatch, rows: np.ndarray,
     want = np.maximum(tokens - batch.num_computed[rows], 0) * (tokens < batch.end[rows])
     if batch.no_lookahead.any():
         want[batch.no_lookahead[rows] & (tokens > batch.num_known[rows])] = 0
-    if batch.draft_token_ids.size:
+    if batch.has_drafts:
         want += (want > 0) * (batch.draft_token_ids[rows] >= 0).sum(1)
     if want.size and want.max() > 1:
         order = np.argsort(want > 1, kind="stable")
@@ -88,13 +88,13 @@ def schedule_running(manager: KVCacheManager, queue: RequestQueue, budget: int,
     """
     batch = manager.batch
     candidates = batch.next_micro_batch(queue.running_rows)
-    batch.draft_token_ids[candidates] = -1
+    batch.has_drafts = False
     if speculator:
         propose_drafts(speculator, batch, candidates)
     rows, counts = share_token_budget(batch, candidates, budget)
     # no request is preempted for a guess
     if speculator and manager.lacks_blocks(rows, counts):
-        batch.draft_token_ids[candidates] = -1
+        batch.has_drafts = False
         rows, counts = share_token_budget(batch, candidates, budget)
     rows, counts, preempted = allocate_or_preempt(manager, queue, rows, counts)
     batch.num_computed[rows] += counts

@@ -34,8 +34,9 @@ def propose_drafts(speculator, batch: RunningBatch, rows: np.ndarray) -> None:
         limits = np.minimum(speculator.limit(len(ready)),
                             batch.end[ready] - batch.num_known[ready] - 1)
         texts = [batch.token_ids[row, : batch.num_known[row]] for row in ready.tolist()]
-        batch.draft_token_ids[ready] = speculator.propose(
-            texts, batch.next_draft_token_ids[ready], limits)
+        drafts = speculator.propose(texts, batch.next_draft_token_ids[ready], limits)
+        batch.draft_token_ids[ready] = drafts
+        batch.has_drafts = bool((drafts >= 0).any())
 
 
 def scheduled_drafts(batch: RunningBatch, rows: np.ndarray,
@@ -51,13 +52,15 @@ def update_drafts(speculator, batch: RunningBatch, scheduler_output: SchedulerOu
                   runner_output: ModelRunnerOutput) -> None:
     """Count how many draft tokens were accepted and what the step has cost, and keep
     those that the draft model has made for the next step."""
-    at = np.flatnonzero(scheduler_output.samples)
-    counts = runner_output.counts
+    at, counts = np.flatnonzero(scheduler_output.samples), runner_output.counts
     decodes = (not scheduler_output.new_requests and len(at)
                == len(scheduler_output.rows)
                and int(scheduler_output.counts.max()) <= speculator.k + 1)
     speculator.end_step(len(at) if decodes else 0, scheduler_output.guess,
                         len(at) if counts is None else int(counts.sum()))
+    if counts is None and not scheduler_output.guess:
+        batch.next_draft_token_ids[scheduler_output.rows] = -1
+        return
     if scheduler_output.drafts is not None:
         proposed = (scheduler_output.drafts[at] >= 0).sum(1)
         speculator.stats.observe(proposed, counts - 1)
@@ -136,7 +139,7 @@ def make_scheduler_output(manager: KVCacheManager, step: int, rows: np.ndarray,
     if new_requests:
         rows = np.concatenate((rows, [new.row for new in new_requests]))
         counts = np.concatenate((counts, new_counts))
-    if new_requests or batch.draft_token_ids.size:
+    if new_requests or batch.has_drafts:
         order = np.argsort(counts > 1, kind="stable")
         rows, counts = rows[order], counts[order]
     computed = batch.num_computed[rows]
@@ -145,8 +148,7 @@ def make_scheduler_output(manager: KVCacheManager, step: int, rows: np.ndarray,
     batch.last_step[rows] = step
     new_blocks = unsent_blocks(manager, rows)
     masks = grammar_masks(batch, rows[samples]) if batch.no_lookahead.any() else None
-    drafts = (scheduled_drafts(batch, rows, counts) if batch.draft_token_ids.size
-              else None)
+    drafts = scheduled_drafts(batch, rows, counts) if batch.has_drafts else None
     return SchedulerOutput(step, rows, computed - counts, counts, samples,
                            batch.epoch[rows], tuple(new_requests), new_blocks, masks,
                            drafts, guess)
