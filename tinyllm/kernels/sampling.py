@@ -58,6 +58,8 @@ def gumbel_max_kernel(logits, rows, temperatures, seeds, prompt_lens, ends, cuts
         scores = tl.load(logits + request.to(tl.int64) * stride + column, mask=there,
                          other=float("-inf"))
         scores = scores.to(tl.float32)
+        # a score that is no number must not become an id that is none
+        scores = tl.where(scores == scores, scores, float("-inf"))
         if heat > 0:
             some = True
             if FILTER:
