@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tinyllm import LLM, SamplingParams
 from tinyllm.model.config_reader import BUNDLED, CheckpointError, read_config, resolve
 from tinyllm.model.rope_scaling import RopeConfig
 from tinyllm.model.transformer import ModelConfig, Transformer
@@ -249,6 +250,37 @@ def test_both_spellings_of_the_angles_are_read(folder):
     new = {"rope_theta": 5e5, "rope_type": "yarn", **yarn}
     edit(folder, drop=["rope_theta", "rope_scaling"], rope_parameters=new)
     assert read_config(folder).rope == old == RopeConfig(5e5, "yarn", **yarn)
+
+
+@pytest.mark.parametrize("angles, context", [
+    ({"rope_type": "linear", "factor": 4.0}, 512), ({"type": "linear", "factor": 1.5}, 192),
+    ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}, 256),
+    ({"rope_type": "yarn", "factor": 4.0}, 512),  # counted from max_position_embeddings, where no other length is named
+    ({"rope_type": "yarn", "original_max_position_embeddings": 48}, 128),
+    ({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+      "original_max_position_embeddings": 32}, 128),
+    ({"rope_type": "default"}, 128),
+], ids=str)
+def test_scaled_angles_lengthen_the_context_as_vllm_counts_it(folder, angles, context):
+    edit(folder, rope_scaling=angles)
+    config = read_config(folder)
+    assert config.max_position_embeddings == context
+    save_model(Transformer(config), folder)
+    assert read_config(folder) == config  # also after the way back
+    edit(folder, rope_scaling=angles, max_position_embeddings=128)
+    llm = LLM(str(folder), skip_tokenizer_init=True, num_gpu_blocks_override=2 + context // 16, enforce_eager=True)
+    assert llm.engine.max_model_len == context
+    (answer,) = llm.generate([{"prompt_token_ids": [1] * (context - 2)}], SamplingParams(max_tokens=2, ignore_eos=True))
+    assert len(answer.outputs[0].token_ids) == 2
+    with pytest.raises(ValueError, match=f"{context:,}"):
+        llm.generate([{"prompt_token_ids": [1] * context}], SamplingParams(max_tokens=1))
+
+
+def test_a_window_shorter_than_the_lengthened_context_hides_something(folder):
+    edit(folder, model_type="mistral", sliding_window=128)
+    assert read_config(folder).max_position_embeddings == 128
+    edit(folder, rope_scaling={"rope_type": "linear", "factor": 2.0})
+    refuses(folder, "sliding_window 128")
 
 
 def test_end_of_sequence_ids_come_from_both_files(folder):

@@ -3,11 +3,13 @@
 # %% auto #0
 __all__ = ['BUNDLED', 'HUB_ID', 'GGUF', 'FAMILIES', 'TRAINED', 'ROPE_NUMBERS', 'NEEDED', 'ROPE_KEYS', 'SAMPLING_KEYS',
            'CheckpointError', 'resolve', 'what_it_is', 'refuse_foreign', 'read_json', 'family_defaults',
-           'active_window', 'unsupported_attention', 'unsupported', 'read_rope', 'eos_ids', 'tokenizer_eos',
-           'to_config', 'naming', 'named_ends', 'read_config', 'read_sampling_defaults', 'family', 'to_raw']
+           'active_window', 'unsupported_attention', 'unsupported', 'read_rope', 'longest_context', 'check_window',
+           'eos_ids', 'tokenizer_eos', 'to_config', 'naming', 'named_ends', 'read_config', 'read_sampling_defaults',
+           'family', 'to_raw']
 
 # %% ../../nbs/w65_config_reader.ipynb #52677541
 import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -135,11 +137,11 @@ def family_defaults(raw: dict) -> dict:
     return {**FAMILIES[kind], **raw}
 
 # %% ../../nbs/w65_config_reader.ipynb #e57deb4b
-def active_window(raw: dict) -> int | None:
+def active_window(raw: dict, context: int) -> int | None:
     """Return the size of the sliding window, if some layer of this (default-filled)
-    config would use one."""
+    config would use one. context: the longest, in tokens."""
     window = raw.get("sliding_window")
-    if not window or window >= raw["max_position_embeddings"]:
+    if not window or window >= context:
         return None
     # if switched on, and then only from some layer on
     if raw["model_type"] in ("qwen2", "qwen3"):
@@ -154,10 +156,6 @@ def active_window(raw: dict) -> int | None:
 def unsupported_attention(raw: dict) -> Iterator[str]:
     """Yield a sentence for each entry of a (default-filled) config that attention
     here would compute wrongly."""
-    if window := active_window(raw):
-        yield (f"sliding_window {window} is not supported: every layer here sees the "
-               f"whole context; set max_position_embeddings to at most {window}, where "
-               "it hides nothing, or choose another model")
     for kind in sorted(set(raw.get("layer_types") or ()) - {"full_attention"}):
         yield (f"layer_types contains {kind!r}, which is not supported: choose a model "
                "of full_attention")
@@ -225,6 +223,24 @@ def read_rope(raw: dict) -> RopeConfig:
                          "from the original model")
     return RopeConfig(theta, kind, **numbers)
 
+# %% ../../nbs/w65_config_reader.ipynb #b16875d4
+def longest_context(raw: dict, rope: RopeConfig) -> int:
+    """Return how many tokens the longest context of a (default-filled) config has."""
+    if rope.scaling == "linear":
+        return int(round(raw["max_position_embeddings"] * rope.factor, 6))
+    if rope.scaling == "yarn":
+        return int(round(rope.original_max_position_embeddings * rope.factor, 6))
+    return raw["max_position_embeddings"]
+
+
+def check_window(raw: dict, context: int) -> None:
+    """Raise ValueError for a sliding window that would hide a part of the context."""
+    if window := active_window(raw, context):
+        raise ValueError(f"sliding_window {window} is not supported: every layer here "
+                         "sees the whole context; set max_position_embeddings to at "
+                         f"most {window}, where it hides nothing, or choose another "
+                         "model")
+
 # %% ../../nbs/w65_config_reader.ipynb #bba00ea2
 def eos_ids(*values: int | list[int] | None) -> tuple[int, ...]:
     """Collect all end-of-sequence ids that are named, each once, in order. Raises
@@ -268,12 +284,13 @@ def to_config(raw: dict, *more_eos: int | list[int] | None) -> ModelConfig:
         raise ValueError(f"rms_norm_eps is {eps!r}, not a number from 0 to 1: take "
                          "config.json from the original model")
     biased = kind in ("llama", "qwen3") and bool(raw.get("attention_bias"))
+    rope = read_rope(raw)
+    check_window(raw, context := longest_context(raw, rope))
     return ModelConfig(
         **{name: raw[name] for name in sizes},
         num_key_value_heads=raw["num_key_value_heads"] or heads,
         head_dim=raw.get("head_dim") or raw["hidden_size"] // heads,
-        max_position_embeddings=raw["max_position_embeddings"],
-        rms_norm_eps=float(eps), rope=read_rope(raw),
+        max_position_embeddings=context, rms_norm_eps=float(eps), rope=rope,
         tie_word_embeddings=bool(raw.get("tie_word_embeddings")),
         attention_bias=biased or kind == "qwen2", attention_output_bias=biased,
         qk_norm=kind == "qwen3", mlp_bias=kind == "llama" and bool(raw.get("mlp_bias")),
@@ -351,12 +368,15 @@ def to_raw(config: ModelConfig, dtype: torch.dtype) -> dict:
     kind, rope, eos = family(config), config.rope, config.eos_token_ids
     same = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
             "num_attention_heads", "num_key_value_heads", "head_dim",
-            "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings",
+            "rms_norm_eps", "tie_word_embeddings",
             "attention_bias", "mlp_bias", "bos_token_id")
     numbers = {key: getattr(rope, key) for key in ROPE_NUMBERS[rope.scaling]}
     numbers = {key: value for key, value in numbers.items() if value is not None}
+    stretch = rope.factor if rope.scaling == "linear" else 1
+    length = math.ceil(round(config.max_position_embeddings / stretch, 6))
     return {"architectures": [f"{kind.capitalize()}ForCausalLM"], "model_type": kind,
             **{name: getattr(config, name) for name in same}, "hidden_act": "silu",
+            "max_position_embeddings": length,
             "eos_token_id": list(eos) if len(eos) > 1 else (*eos, None)[0],
             "rope_theta": rope.theta,
             "rope_scaling": {"rope_type": rope.scaling, **numbers} if numbers else None,
