@@ -1,5 +1,6 @@
 """Chapter 2's tokenizer against two programs that others wrote, on text that nobody chose."""
 import json
+import random
 import shutil
 from collections import Counter
 from itertools import pairwise
@@ -301,7 +302,7 @@ def test_special_tokens_are_found_by_name_whether_string_or_object(foreign):
 
 @pytest.mark.parametrize("settings", [
     {"eos_token": "<end>"},
-    {"eos_token": "<s>", "added_tokens_decoder": {"501": {"content": "<end>", "special": True}}},
+    {"eos_token": "<s>", "added_tokens_decoder": {"501": {"content": "<end>", "special": True, "rstrip": True}}},
     {"eos_token": "<s>", "extra_special_tokens": {"turn": "<end>"}}, {"eos_token": "<s>"}])  # fmt: skip
 def test_a_token_is_special_where_either_file_says_so(tmp_path, settings):
     made = qwen_style()
@@ -313,6 +314,56 @@ def test_a_token_is_special_where_either_file_says_so(tmp_path, settings):
     assert ids == made.encode("Once<end>  upon").ids and ours.decode(ids, skip_special_tokens=False) == "Once<end>upon"
     hidden = settings != {"eos_token": "<s>"}
     assert ours.decode(ids) == "".join(stream(ours, ids)) == ("Onceupon" if hidden else "Once<end>upon")
+
+
+TOKENS = ["<s>", "</s>", "<end>", "<tool>", "upon", " sp ", "\u9f99x"]
+
+
+def settings_with_tokens(tokenizer, draw):
+    """Settings that list and name tokens, some of which the tokenizer does not have."""
+    def flags(text):
+        sides = dict(lstrip=draw.random() < 0.2, rstrip=draw.random() < 0.2)
+        return dict(content=text, special=draw.random() < 0.5, normalized=False, single_word=False, **sides)
+
+    known = draw.sample(TOKENS, draw.randint(0, 3))
+    tokenizer.add_tokens([AddedToken(**flags(text)) for text in known])
+    old = {token.content: {name: getattr(token, name) for name in flags("")}
+           for token in tokenizer.get_added_tokens_decoder().values()}
+    free, listed = max(tokenizer.get_vocab().values()) + 1, {}
+    for text in draw.sample(TOKENS, draw.randint(1, 5)):
+        token_id = tokenizer.token_to_id(text)
+        listed[free if token_id is None else token_id] = old.get(text) or flags(text)
+        free += token_id is None
+    items = [(str(i), token) for i, token in listed.items()]
+    draw.shuffle(items)
+    hidden = [token["content"] for token in listed.values() if token["special"]]
+    named = dict(zip(("eos_token", "bos_token"), draw.sample(hidden, draw.randint(0, min(2, len(hidden))))))
+    return {"tokenizer_class": "PreTrainedTokenizerFast", "added_tokens_decoder": dict(items), **named}
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("seed", range(8))
+def test_tokens_that_only_the_settings_list_are_those_of_transformers(tmp_path, style, seed):
+    draw, tokenizer = random.Random(seed), STYLES[style]()
+    settings = settings_with_tokens(tokenizer, draw)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    ours, theirs = load_tokenizer(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    for _ in range(10):
+        text = "".join(draw.choice([*TOKENS, "Once", " ", "  ", "a", "\u00e9"]) for _ in range(draw.randint(0, 8)))
+        ids = ours.encode(text)
+        assert ids == theirs.encode(text)
+        for skip in (True, False):
+            assert ours.decode(ids, skip) == theirs.decode(ids, skip_special_tokens=skip)
+            assert "".join(stream(ours, ids, skip_special_tokens=skip)) == ours.decode(ids, skip)
+
+
+@pytest.mark.parametrize("listed", [[1], {"x": {"content": "a"}}, {"1": "a"}, {"1": {}}, {"1": {"content": 1}}])
+def test_a_list_of_added_tokens_in_another_form_is_named(folder, tmp_path, listed):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": listed}))
+    with pytest.raises(ValueError, match="added_tokens_decoder"):
+        load_tokenizer(copy)
 
 
 @given(data=st.data())
