@@ -236,6 +236,50 @@ def test_tokens_there_and_back(server):
     assert server.http.get("/v1/models").json()["data"][0]["id"] == "fable"
 
 
+TALK = [{"role": "user", "content": "Who was it?"}, {"role": "assistant", "content": "Once upon"}]
+
+
+@pytest.mark.parametrize("wishes", [
+    {}, {"add_generation_prompt": False}, {"continue_final_message": True, "add_generation_prompt": False},
+    {"add_special_tokens": True}, {"chat_template_kwargs": {"eos_token": " the end"}}, {"reasoning_effort": "low"},
+    {"return_token_strs": True, "tools": None}], ids=str)  # fmt: skip
+def test_the_tokens_of_a_conversation_are_those_of_its_prompt(server, wishes):
+    got = server.http.post("/tokenize", json={"model": "fable", "messages": TALK} | wishes).json()
+    told = {name: value for name, value in wishes.items() if name != "return_token_strs"}
+    body = {"messages": TALK, "max_tokens": 1, "return_token_ids": True} | told
+    assert got["tokens"] == server.http.post("/v1/chat/completions", json=body).json()["prompt_token_ids"]
+    assert got["count"] == len(got["tokens"]) and got["max_model_len"] == 256
+    assert (got["token_strs"] is None) == ("return_token_strs" not in wishes)
+
+
+@pytest.mark.parametrize("body, words", [
+    ({}, "prompt"), ({"prompt": "A", "messages": TALK}, "one of"), ({"messages": []}, "messages"),
+    ({"messages": TALK, "continue_final_message": True, "add_generation_prompt": True}, "both"),
+    ({"messages": TALK, "tools": TOOL}, "chat template"), ({"prompt": "A", "tools": TOOL}, "tools"),
+    ({"messages": TALK, "chat_template_kwargs": {"tools": []}}, "tools"), ({"messages": [{"role": "x"}]}, "role"),
+    ({"messages": TALK, "prompt": 5}, "prompt"), ({"prompt": "A", "temperature": 1}, "temperature")], ids=str)
+def test_what_cannot_be_tokenized_is_refused_by_name(server, body, words):
+    answer = server.http.post("/tokenize", json=body)
+    assert answer.status_code == 400 and words in answer.json()["error"]["message"], answer.text
+
+
+def test_token_strings_are_those_of_the_vocabulary(server, llm):
+    got = server.http.post("/tokenize", json={"prompt": "Once caf\u00e9", "return_token_strs": True}).json()
+    assert got["token_strs"] == [llm.tokenizer.backend.id_to_token(i) for i in got["tokens"]]
+    assert server.http.post("/detokenize", json={"tokens": [-1]}).status_code == 400
+    assert server.http.post("/detokenize", json={"tokens": [0]}).json()["prompt"] == llm.tokenizer.eos_token
+
+
+@pytest.mark.parametrize("target", ["http://proxy:80/v1/models", "HTTP://[::1]/v1/models?x=1", "https://u@h/v1/models"])
+def test_a_whole_url_in_the_request_line_is_taken_for_its_path(server, target):
+    none = target.replace("models", "none")
+    for what, status in ((target, 200), (none, 404), ("http://host", 200), ("http://host/health", 200)):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as line:
+            line.sendall(f"GET {what} HTTP/1.1\r\nHost: proxy\r\nConnection: close\r\n\r\n".encode())
+            answer = b"".join(iter(lambda: line.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 %d" % status), answer[:300]
+
+
 def test_a_client_that_hangs_up_takes_its_request_with_it(server):
     before = server.metric("generation_tokens_total")
     for stream in (True, False):

@@ -337,7 +337,8 @@ def settings_with_tokens(tokenizer, draw):
     items = [(str(i), token) for i, token in listed.items()]
     draw.shuffle(items)
     hidden = [token["content"] for token in listed.values() if token["special"]]
-    named = dict(zip(("eos_token", "bos_token"), draw.sample(hidden, draw.randint(0, min(2, len(hidden))))))
+    draw.shuffle(hidden)
+    named = dict(zip(("eos_token", "bos_token")[: draw.randint(0, 2)], hidden, strict=False))
     return {"tokenizer_class": "PreTrainedTokenizerFast", "added_tokens_decoder": dict(items), **named}
 
 

@@ -4,8 +4,9 @@
 __all__ = ['MAX_N', 'MAX_ANSWERS', 'MAX_STOPS', 'MAX_SCHEMA_BYTES', 'MAX_SCHEMA_DEPTH', 'Ids', 'HARMLESS', 'NOTES', 'Strict',
            'StreamOptions', 'JsonSchema', 'ResponseFormat', 'Function', 'Tool', 'Named', 'NamedTool', 'depth',
            'check_size', 'OpenAIParams', 'SharedParams', 'CompletionRequest', 'Called', 'PastCall', 'Message',
-           'ChatRequest', 'TokenizeRequest', 'DetokenizeRequest', 'usage', 'finite_logprob', 'logprobs_by_text',
-           'completion_logprobs', 'chat_logprobs', 'echo_logprobs', 'prompt_logprobs', 'error_body', 'header']
+           'Conversation', 'ChatRequest', 'TokenizeRequest', 'DetokenizeRequest', 'usage', 'finite_logprob',
+           'logprobs_by_text', 'completion_logprobs', 'chat_logprobs', 'echo_logprobs', 'prompt_logprobs', 'error_body',
+           'header']
 
 # %% ../../nbs/w22_openai_protocol.ipynb #c3b2f732
 import json
@@ -388,17 +389,12 @@ class Message(Strict):
         return {"role": role, "content": content_text(content)} | {
             key: value for key, value in more.items() if value}
 
-# %% ../../nbs/w22_openai_protocol.ipynb #eade7998
-class ChatRequest(SharedParams):
-    """A conversation to answer."""
+# %% ../../nbs/w22_openai_protocol.ipynb #2a614b15
+class Conversation(Strict):
+    """A conversation, and how a prompt is made of it."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
-    max_completion_tokens: int | None = Field(None, ge=1)
-    logprobs: bool = False
-    top_logprobs: int | None = Field(None, ge=0, le=20)
     tools: Annotated[list[Tool], Field(min_length=1, max_length=128)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
-    parallel_tool_calls: bool | None = None
     add_generation_prompt: bool = True
     continue_final_message: bool = False
     add_special_tokens: bool = False
@@ -433,6 +429,16 @@ class ChatRequest(SharedParams):
         return values | {
             name: value for name, value in own.items() if value is not None
         }
+
+# %% ../../nbs/w22_openai_protocol.ipynb #eade7998
+class ChatRequest(Conversation, SharedParams):
+    """A conversation to answer."""
+
+    max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool = False
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
 
     def begun(self) -> tuple[str, str]:
         """Return the role of the answer, and the text with which it begins when the
@@ -482,10 +488,29 @@ class ChatRequest(SharedParams):
         return self.tools
 
 # %% ../../nbs/w22_openai_protocol.ipynb #2a67054c
-class TokenizeRequest(Strict):
+class TokenizeRequest(Conversation):
+    """A text or a conversation whose tokens are asked for."""
+
     model: str | None = None
-    prompt: str
-    add_special_tokens: bool = True
+    prompt: str | None = None
+    messages: Annotated[list[Message],
+                        Field(min_length=1, max_length=4096)] | None = None
+    add_special_tokens: bool | None = None  # where it is left out: to a text only
+    return_token_strs: bool = False
+
+    def conversation(self) -> ChatRequest | None:
+        """Return the conversation, or None for a text. ValueError for both, for none,
+        and for keys of the one beside the other."""
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give a prompt, which is a text, or messages: one of the "
+                             "two")
+        given = self.model_fields_set & set(Conversation.model_fields)
+        if self.messages is not None:
+            return ChatRequest(**{name: getattr(self, name) for name in given})
+        if strange := sorted(given - {"messages", "add_special_tokens"}):
+            raise ValueError(f"{strange[0]} belongs to messages, but a prompt is "
+                             "given: leave one out")
+        return None
 
 
 class DetokenizeRequest(Strict):
