@@ -7,10 +7,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from tinybook import tale
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
 from tinyllm.engine.params import SamplingParams, StructuredOutputsParams
 from tinyllm.llm import LLM
 from tinyllm.model.config_reader import read_config, resolve
 from tinyllm.model.hf_tokenizer import load_tokenizer
+from tinyllm.model.transformer import ModelConfig, Transformer
+from tinyllm.model.weights import save_model
 
 SMALL = {"max_num_seqs": 4, "max_model_len": 256, "num_gpu_blocks_override": 100}
 # in the manner of chat models: marks around turns, a name in some, thoughts, and a part for training
@@ -168,6 +173,29 @@ def test_answers_keep_to_the_form_offline(fable, kind):
                 "grammar": lambda text: text in ("It was a wolf", "It was a king")}  # fmt: skip
         assert fits[kind](answer.text), answer.text
         assert answer.finish_reason == "stop" or kind == "json_object"
+
+
+@pytest.mark.parametrize("unigram", [True, False])
+def test_a_form_is_kept_with_a_vocabulary_that_marks_spaces(tmp_path, unigram):
+    tokenizer = Tokenizer(models.Unigram() if unigram else models.BPE(unk_token="<unk>", byte_fallback=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(), decoders.Fuse()])
+    marks = ["<unk>", "</s>", *(f"<0x{b:02X}>" for b in range(256))]
+    options = {"vocab_size": 500, "special_tokens": marks, "show_progress": False}
+    trainer = (trainers.UnigramTrainer(unk_token="<unk>", **options) if unigram else trainers.BpeTrainer(**options))
+    tokenizer.train_from_iterator([tale(), '"a wolf, the king"'], trainer)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
+    size = tokenizer.get_vocab_size()
+    shape = dict(hidden_size=32, intermediate_size=32, num_hidden_layers=1, head_dim=16, max_position_embeddings=128)
+    config = ModelConfig(size, num_attention_heads=2, num_key_value_heads=1, eos_token_ids=(1,), **shape)
+    save_model(Transformer(config), tmp_path)
+    llm, schema = LLM(str(tmp_path), num_gpu_blocks_override=64), {"enum": ["a wolf", "the king"]}
+    for form, fits in (({"choice": schema["enum"]}, schema["enum"]), ({"json": schema}, ['"a wolf"', '"the king"'])):
+        params = SamplingParams(n=4, temperature=2.0, seed=1, max_tokens=40,
+                                structured_outputs=StructuredOutputsParams(**form))
+        for answer in llm.generate("the king", params, use_tqdm=False)[0].outputs:
+            assert answer.text in fits and answer.finish_reason == "stop", answer
 
 
 def test_a_grammar_is_compiled_once_for_all_answers_and_each_follows_it_by_itself(fable, monkeypatch):
