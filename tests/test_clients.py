@@ -92,8 +92,14 @@ def test_templates_say_what_they_say_in_transformers(tmp_path, template):
 def test_messages_come_in_every_form_that_clients_write(tmp_path):
     tokenizer = load_tokenizer(copy_model(tmp_path, TEMPLATE))
     fill = tokenizer.apply_chat_template
-    parts = [{"type": "text", "text": "Once "}, {"type": "text", "text": "more"}]
-    assert fill([{"role": "user", "content": parts}]) == fill([{"role": "user", "content": "Once more"}])
+    parts = [{"type": "text", "text": "Once"}, {"type": "input_text", "text": "more"}, "of",
+             {"type": "output_text", "text": "it", "annotations": []}, {"type": "thinking", "thinking": "Hm"},
+             {"type": "refusal", "refusal": "No"}]  # fmt: skip
+    lines = "Once\nmore\nof\nit\nHm\nNo"  # as vLLM joins them
+    assert fill([{"role": "user", "content": parts}]) == fill([{"role": "user", "content": lines}])
+    for wrong in ({"type": ["text"], "text": "A"}, {"type": "text"}, {"text": "A"}, {"type": "input_audio"}):
+        with pytest.raises(ValueError, match="a part of type"):
+            fill([{"role": "user", "content": [wrong]}])
     assert fill([{"role": "developer", "content": "A"}]) == fill([{"role": "system", "content": "A"}])
     with pytest.raises(ValueError, match="image_url"):
         fill([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}])
