@@ -138,6 +138,8 @@ def test_a_run_without_a_seed_reports_the_one_that_repeats_it(model):
     assert first.stdout != second.stdout
     seed = first.stderr.decode().rsplit("seed ", 1)[1].strip()
     assert tinyllm(*words, "--seed", seed).stdout == first.stdout
+    none = tinyllm(*words, "--seed", "-1").stderr.decode()  # as vLLM writes it
+    assert none.rsplit("seed ", 1)[1].strip().isdigit()
 
 
 def test_an_end_token_ends_the_text_and_is_not_printed(model, tmp_path):

@@ -524,7 +524,8 @@ def sampling_options(args, defaults=()):
 def read_params(args):
     """Return the request's `SamplingParams`. A wrong value is a UserError, a warning a
     line on standard error."""
-    seed = draw_shared_seed() if args.seed is None else args.seed
+    # -1: as vLLM writes that there is none
+    seed = draw_shared_seed() if args.seed in (None, -1) else args.seed
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:

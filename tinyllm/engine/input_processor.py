@@ -202,9 +202,9 @@ class InputProcessor:
         self.num_requests = 0
         self.max_model_len = args.max_model_len or config.max_position_embeddings
         if self.max_model_len > config.max_position_embeddings:
-            raise ValueError(f"max_model_len is {self.max_model_len:,} but the model "
-                             f"was trained for {config.max_position_embeddings:,} "
-                             "tokens: ask for no more than that")
+            raise ValueError(f"max_model_len is {self.max_model_len:,} but the model's "
+                             f"context is {config.max_position_embeddings:,} tokens: "
+                             "ask for no more than that")
         # an end token beyond the vocabulary can never come
         self.eos_token_ids = tuple(i for i in config.eos_token_ids
                                    if i < config.vocab_size)
