@@ -112,6 +112,32 @@ def test_chat_goes_through_the_template(llm):
     assert answer.prompt == llm.tokenizer.apply_chat_template(talk)
 
 
+@pytest.mark.parametrize("messages", [
+    None, "hi", {"role": "user", "content": "hi"}, [{"role": "user", "content": "hi"}, "hi"], ["hi"], 5,
+    [[{"role": "user", "content": "hi"}], "hi"], [[{"role": "user", "content": "hi"}], [5]]], ids=str)  # fmt: skip
+def test_what_is_no_conversation_is_refused_with_the_form_of_one(llm, messages):
+    with pytest.raises(ValueError, match="'role': 'user'"):
+        llm.chat(messages, GREEDY, use_tqdm=False)
+    assert llm.chat([], GREEDY, use_tqdm=False) == []
+
+
+def test_token_ids_are_a_prompt_as_they_are(llm):
+    want = llm.generate({"prompt_token_ids": [5, 6]}, GREEDY, use_tqdm=False)[0]
+    for prompts in ([5, 6], [[5, 6]], [(5, 6)], ["The king", [5, 6]]):
+        got = llm.generate(prompts, GREEDY, use_tqdm=False)[-1]
+        assert got.prompt_token_ids == [5, 6] and got.outputs[0].token_ids == want.outputs[0].token_ids
+    for wrong in ([5, "a"], [["a"]], [5.0], [[5], None]):
+        with pytest.raises(ValueError, match="token"):
+            llm.generate(wrong, GREEDY, use_tqdm=False)
+
+
+@pytest.mark.parametrize("wrong", ["x", 1.5, None])
+def test_a_priority_that_cannot_be_compared_is_refused_before_it_meets_others(llm, wrong):
+    with pytest.raises(TypeError, match="priority is"):
+        llm.generate(["The king", "A wolf"], GREEDY, use_tqdm=False, priority=[1, wrong])
+    assert idle(llm)
+
+
 def test_no_tokenizer_is_needed_for_token_ids():
     llm = LLM("fable", skip_tokenizer_init=True, max_model_len=64, num_gpu_blocks_override=8)
     answer = llm.generate({"prompt_token_ids": [5, 6, 7]}, GREEDY, use_tqdm=False)[0].outputs[0]

@@ -125,14 +125,16 @@ class LLM:
                  priority=None) -> list[RequestOutput]:
         """Answer all prompts, in their order.
 
-        prompts: one or a list; each a text or {"prompt_token_ids": [...]}, maybe with
-        "cache_salt". sampling_params: one for all, or one for each. priority: one for
-        each; lower goes first.
+        prompts: one or a list; each a text, a list of token ids, or
+        {"prompt_token_ids": [...]}, maybe with "cache_salt". sampling_params: one for
+        all, or one for each. priority: one for each; lower goes first.
         """
         if not isinstance(prompts, Iterable):
             raise TypeError(f"prompts is {type(prompts).__name__}: give a text, "
                             f"{{'prompt_token_ids': [...]}}, or a list of them")
         prompts = [prompts] if isinstance(prompts, (str, dict)) else list(prompts)
+        if prompts and isinstance(prompts[0], int):  # the token ids of one prompt
+            prompts = [prompts]
         params = per_prompt(sampling_params, None, len(prompts), "sampling_params")
         priorities = per_prompt(priority, 0, len(prompts), "priority")
         parents = [self.engine.process_inputs(*one)
