@@ -15,7 +15,7 @@ from test_text import llama2
 from tinyllm.engine.generate import generate
 from tinyllm.engine.grammar import JsonGrammar
 from tinyllm.engine.input_processor import bad_word_ids
-from tinyllm.engine.params import NOTHING_LEFT, SamplingParams
+from tinyllm.engine.params import NOTHING_LEFT, SamplingParams, StructuredOutputsParams
 from tinyllm.llm import LLM
 from tinyllm.model.config_reader import resolve
 from tinyllm.model.hf_tokenizer import Tokenizer
@@ -191,6 +191,43 @@ def test_a_schema_too_large_for_the_library_is_refused_and_never_looks_like_an_a
         wide.check()
     out = say(llm, grammar=wide)  # who has not checked is told on the way
     assert out.finish_reason == "error" and "too large to be followed any further" in out.stop_reason
+
+
+FAR, NEAR, ALSO = {"multipleOf": 999983}, {"multipleOf": 997}, {"multipleOf": 991}
+
+
+@pytest.mark.parametrize("form", [
+    {"json": FAR}, {"json": {"items": {"anyOf": [FAR, {"type": "null"}]}}}, {"json": {"allOf": [NEAR, ALSO]}},
+    {"json": NEAR | {"anyOf": [ALSO]}}, {"json": {"$defs": {"a": ALSO}, "$ref": "#/$defs/a"} | NEAR},
+    {"json": {"properties": {f"k{i}": {"multipleOf": 9001 + i} for i in range(9)}}},
+    {"grammar": "start: X\nX: %json " + json.dumps(FAR)}, {"grammar": 'start: %json{"multiple\\u004ff": 999983}'},
+    {"grammar": 'start: %json {"multipleOf": 9999.91}'}], ids=str)  # fmt: skip
+def test_a_table_of_remainders_that_would_stop_the_server_for_minutes_is_not_begun(llm, form, monkeypatch):
+    def stop(grammar):
+        pytest.fail("the library was asked")
+
+    monkeypatch.setattr(JsonGrammar, "matcher", stop)
+    with pytest.raises(ValueError, match="multipleOf have"):
+        say(llm, structured_outputs=StructuredOutputsParams(**form))
+
+
+@pytest.mark.parametrize("step", [True, "7", None, [7], -7, 0, 1e400, float("nan")])
+def test_multiples_of_what_is_no_number_are_the_librarys_to_refuse(llm, step):
+    try:
+        say(llm, structured_outputs=StructuredOutputsParams(grammar="start: %json " + json.dumps({"multipleOf": step})))
+    except ValueError as error:
+        assert "cannot be used" in str(error)
+
+
+@pytest.mark.parametrize("step", [0.01, 1000, 7, 1.5])
+def test_ordinary_multiples_are_kept(llm, step):
+    schema = {"type": "number", "multipleOf": step, "minimum": -10_000, "maximum": 10_000}
+    both = {"type": "object", "properties": {"a": schema, "b": schema}, "required": ["a", "b"],
+            "additionalProperties": False}  # fmt: skip
+    form = StructuredOutputsParams(json=both)
+    out = say(llm, n=3, temperature=1.0, seed=2, max_tokens=60, structured_outputs=form)
+    for value in json.loads(out.text).values() if out.finish_reason == "stop" else ():
+        assert abs(value / step - round(value / step)) < 1e-6
 
 
 def test_a_grammar_lives_with_a_vocabulary_larger_or_smaller_than_the_tokenizers(llm):
