@@ -47,7 +47,8 @@ def truth(request):
 class Guesser:
     """In the place of a `AdaptiveProposer`: guesses up to k tokens for each text, some of them right."""
 
-    def __init__(self, k):
+    def __init__(self, k, lookahead=0):
+        self.lookahead = lookahead
         self.k, self.stats, self.right, self.turns, self.under_way = k, self, 0, 0, 0
 
     def wants(self, num_requests):
@@ -216,8 +217,9 @@ class EngineMachine(RuleBasedStateMachine):
         policy=st.sampled_from(["fcfs", "priority"]),
         micro_batches=st.sampled_from([1, 1, 2]),
         guesses=st.sampled_from([0, 0, 1, 3]),
+        drafted=st.booleans(),
     )
-    def start(self, blocks, size, rows, budget, depth, caching, chunked, policy, micro_batches, guesses):
+    def start(self, blocks, size, rows, budget, depth, caching, chunked, policy, micro_batches, guesses, drafted):
         rows = max(rows, micro_batches)
         budget = rows + budget if chunked else 40
         self.scheduler = Scheduler(
@@ -230,7 +232,7 @@ class EngineMachine(RuleBasedStateMachine):
             enable_prefix_caching=caching,
             enable_chunked_prefill=chunked,
             micro_batches=micro_batches,
-            speculator=Guesser(guesses) if guesses else None,
+            speculator=Guesser(guesses, guesses if drafted else 0) if guesses else None,
         )
         self.capacity = blocks * size
         self.core = EngineCore(self.scheduler, CheckingExecutor(blocks, size, rows, 32, budget), depth)

@@ -147,8 +147,9 @@ class Scheduler:
                            enable_chunked_prefill)
         self.batch = RunningBatch(max_num_seqs, max_model_len, micro_batches,
                                   speculator.k if speculator else 0)
-        self.kv_cache_manager = KVCacheManager(self.batch, num_blocks, block_size,
-                                               enable_prefix_caching)
+        self.kv_cache_manager = KVCacheManager(
+            self.batch, num_blocks, block_size, enable_prefix_caching,
+            speculator.lookahead if speculator else 0)
         self.queue, self.speculator, self.step = RequestQueue(policy), speculator, 0
         self.num_preemptions = 0
         self.budget, self.chunked = max_num_batched_tokens, enable_chunked_prefill
