@@ -337,9 +337,9 @@ class Rope extends TinyElement {
   `];
 }
 
-/** Round numbers from low to high, at most five: 1, 2 or 5 times a power of ten apart. */
+/** Round numbers from low to high, at most six: 1, 2 or 5 times a power of ten apart. */
 function steps(low, high) {
-  const least = (high - low) / 4 || 1, power = 10 ** Math.floor(Math.log10(least));
+  const least = (high - low) / 5 || 1, power = 10 ** Math.floor(Math.log10(least));
   const step = Math.max(1, power * [1, 2, 5, 10].find((n) => n * power >= least)), found = [];
   for (let i = Math.ceil(low / step); i * step <= high; i++) found.push(i * step);
   return found;
