@@ -248,7 +248,7 @@ class Rope extends TinyElement {
         <text x=${x(given.trained) + 2} y=${top - 6}>never seen in training</text>` : nothing}
       ${svg`<line class="axis" x1=${left} x2=${wide - 8} y1=${y(0)} y2=${y(0)} />`}
       <text x="0" y=${top - 6}>dot product</text>
-      ${steps(low, top_).map((s) => svg`<line class="notch" x1=${left - 3} x2=${left} y1=${y(s)} y2=${y(s)} /><text class="tick" x=${left - 6} y=${y(s) + 4} text-anchor="end">${decimals(s, 0)}</text>`)}
+      ${steps(low, top_).map((s) => svg`<line class="notch" x1=${left - 3} x2=${left} y1=${y(s)} y2=${y(s)} /><text class="tick" x=${left - 6} y=${y(s) + 4} text-anchor="end">${decimals(s, Number.isInteger(s) ? 0 : 1)}</text>`)}
       ${svg`<path class="every" d=${path(every)} /><path class="one" d=${path(one)} />
       <line class="now" x1=${x(d)} x2=${x(d)} y1=${top} y2=${high - bottom} />
       <circle class="every" cx=${x(d)} cy=${y(this.all(query, key))} r="4" /><circle class="one" cx=${x(d)} cy=${y(this.score(this.pair, query, key))} r="4" />
@@ -260,7 +260,7 @@ class Rope extends TinyElement {
   /** All pairs as small clocks; each hand shows what this distance turns it by. */
   pairs() {
     const { given } = this, up = (turned, radius) => [-radius * Math.sin(turned), -radius * Math.cos(turned)];
-    return html`<p class="label" id="pairs">Choose a pair, fast to slow. Hand: how far it has turned at this distance. Dark arc: where it ever stood in training.</p>
+    return html`<p class="label" id="pairs">Choose a pair, fast to slow. Hand: how far it has turned at this distance. Marked arc: where it ever stood in training.</p>
       <div class="pairs" role="radiogroup" aria-labelledby="pairs" @keydown=${this.onPairKey}>
       ${given.speeds.map((speed, i) => {
         const [hx, hy] = up(this.distance * speed, 9.5), known = (given.trained - 1) * speed;
@@ -337,10 +337,10 @@ class Rope extends TinyElement {
   `];
 }
 
-/** Round numbers from low to high, at most six: 1, 2 or 5 times a power of ten apart. */
+/** Round numbers from low to high, at most six: 1, 2, 2.5 or 5 times a power of ten apart. */
 function steps(low, high) {
   const least = (high - low) / 5 || 1, power = 10 ** Math.floor(Math.log10(least));
-  const step = Math.max(1, power * [1, 2, 5, 10].find((n) => n * power >= least)), found = [];
+  const step = Math.max(1, power * [1, 2, 2.5, 5, 10].find((n) => n * power >= least)), found = [];
   for (let i = Math.ceil(low / step); i * step <= high; i++) found.push(i * step);
   return found;
 }
