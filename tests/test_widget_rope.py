@@ -1,5 +1,6 @@
 """<tl-rope>: moved by mouse, keyboard and finger, and its numbers against those of apply_rotary."""
 import json
+from itertools import pairwise
 
 import pytest
 import torch
@@ -136,7 +137,7 @@ def test_the_axis_has_round_numbers_zero_among_them(rope):
     for reach in ("64 tokens", "8,192 tokens"):
         element.get_by_role("button", name=reach).click()
         ticks = [float(text.replace("−", "-")) for text in element.locator(".curve .tick").all_text_contents()]
-        steps = {round(b - a, 3) for a, b in zip(ticks, ticks[1:])}
+        steps = {round(b - a, 3) for a, b in pairwise(ticks)}
         assert 0 in ticks and 3 <= len(ticks) <= 6 and len(steps) == 1
         assert steps.pop() in {1, 2, 2.5, 5, 10, 20, 25, 50, 100}
     assert "dot product" in element.locator(".curve text").all_text_contents()
