@@ -601,3 +601,17 @@ def test_what_a_step_of_bookkeeping_costs(capsys):
         figures.append(f"{n} requests: {np.median(times) * 1e6:.0f} us")
     with capsys.disabled():
         print("\nbookkeeping of a decode step:", ", ".join(figures))
+
+
+def test_in_a_pipeline_nobody_starts_with_the_blocks_that_a_running_request_waits_for():
+    """One micro-batch preempted a request, the other let it start again at once, over and over."""
+    first, second = [14, 20, 19, 13, 13, 21, 15, 10, 8, 20, 8, 12], [12, 17, 17, 19, 9]
+    requests = [ask(first, 2), ask(second, 8)]
+    scheduler = Scheduler(7, 2, max_num_seqs=2, max_num_batched_tokens=3, max_model_len=32, micro_batches=2)
+    core = EngineCore(scheduler, CheckingExecutor(7, 2, 2, 32, 3), depth=1)
+    for request in requests:
+        core.add(request)
+    for _ in range(200):
+        core.step()
+    assert [r.output_token_ids for r in requests] == [truth(r) for r in requests]
+    assert scheduler.num_preemptions <= 2
