@@ -144,3 +144,14 @@ def test_both_machines_run_where_torch_cannot_be_imported():
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=Path(__file__).parent, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "Ran 2 tests" in done.stderr, done.stderr
+
+
+def test_an_empty_block_goes_before_one_with_content_whenever_it_came_back():
+    cache = PrefixCache()
+    pool = BlockPool(2, cache.forget)
+    with_content, empty = pool.get_new_blocks(2)
+    cache.register(pool, with_content, b"a name")
+    pool.free_blocks([with_content])
+    pool.free_blocks([empty])
+    assert list(pool.free_block_queue) == [empty, with_content]
+    assert pool.get_new_blocks(1) == [empty] and cache.evictions == 0

@@ -216,9 +216,9 @@ class Rope extends TinyElement {
   dial() {
     const { given, pair, speed, place: { query, key } } = this;
     const q = turn(given.query[pair], query * speed), k = turn(given.key[pair], key * speed);
-    const scale = (RADIUS - 8) / Math.max(length(q), length(k), 1e-9), at = ([x, y]) => [x * scale, -y * scale];
+    const scale = (RADIUS - 8) / Math.max(length(q), length(k), 1e-9), at = ([x, y]) => [x * scale, y * scale]; // y downwards: clockwise, as a clock's hand
     const zero = Math.atan2(given.query[pair][1], given.query[pair][0]) + key * speed; // the query's angle at distance 0
-    const angle = (turned, radius) => [radius * Math.cos(zero + turned), -radius * Math.sin(zero + turned)];
+    const angle = (turned, radius) => [radius * Math.cos(zero + turned), radius * Math.sin(zero + turned)];
     const arrow = (point, name) => {
       const [x, y] = at(point), size = Math.hypot(x, y) || 1, [ux, uy] = [x / size, y / size], head = Math.min(9, size);
       return svg`<line class=${name} x2=${x - ux * head * 0.8} y2=${y - uy * head * 0.8} /><path class=${name}
@@ -259,7 +259,7 @@ class Rope extends TinyElement {
 
   /** All pairs as small clocks; each hand shows what this distance turns it by. */
   pairs() {
-    const { given } = this, up = (turned, radius) => [-radius * Math.sin(turned), -radius * Math.cos(turned)];
+    const { given } = this, up = (turned, radius) => [radius * Math.sin(turned), -radius * Math.cos(turned)];
     return html`<p class="label" id="pairs">Choose a pair, fast to slow. Hand: how far it has turned at this distance. Marked arc: where it ever stood in training.</p>
       <div class="pairs" role="radiogroup" aria-labelledby="pairs" @keydown=${this.onPairKey}>
       ${given.speeds.map((speed, i) => {
