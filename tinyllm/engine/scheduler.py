@@ -4,6 +4,9 @@
 __all__ = ['share_token_budget', 'allocate_or_preempt', 'serve_in_order', 'schedule_running', 'admit', 'Scheduler']
 
 # %% ../../nbs/17_chunked_prefill.ipynb #fea14365
+from collections.abc import Iterable
+from functools import partial
+
 import numpy as np
 
 from .core import (EngineCoreOutput, ModelRunnerOutput, NewRequestData,
@@ -145,10 +148,13 @@ class Scheduler:
                  speculator=None):
         check_token_budget(max_num_batched_tokens, max_num_seqs, max_model_len,
                            enable_chunked_prefill)
-        self.batch = RunningBatch(max_num_seqs, max_model_len, micro_batches,
-                                  speculator.k if speculator else 0)
-        self.kv_cache_manager = KVCacheManager(self.batch, num_blocks, block_size,
-                                               enable_prefix_caching)
+        self.make_batch = partial(RunningBatch, max_num_seqs, max_model_len,
+                                  micro_batches, speculator.k if speculator else 0)
+        self.make_manager = partial(KVCacheManager, num_blocks=num_blocks,
+                                    block_size=block_size,
+                                    enable_prefix_caching=enable_prefix_caching)
+        self.batch = self.make_batch()
+        self.kv_cache_manager = self.make_manager(self.batch)
         self.queue, self.speculator, self.step = RequestQueue(policy), speculator, 0
         self.num_preemptions = 0
         self.budget, self.chunked = max_num_batched_tokens, enable_chunked_prefill
@@ -206,3 +212,18 @@ class Scheduler:
                 self.kv_cache_manager.free(request)
         if ended:
             self.queue.refresh()
+
+    def reset(self, requests: Iterable[Request]) -> None:
+        """Forget all rows, blocks and steps under way. Those of these requests that
+        were added and have not ended wait for their turn again, with their tokens."""
+        self.batch = self.make_batch()
+        self.kv_cache_manager = self.make_manager(self.batch)
+        self.queue.waiting, self.queue.running = [], []
+        self.queue.refresh()
+        if self.speculator:
+            self.speculator.sent.clear()
+        for request in requests:
+            request.num_preemptions += request.row >= 0
+            request.row = -1
+            if request.arrival >= 0 and request.finish_reason is None:
+                self.queue.add_request(request)
