@@ -47,7 +47,8 @@ def truth(request):
 class Guesser:
     """In the place of a `AdaptiveProposer`: guesses up to k tokens for each text, some of them right."""
 
-    def __init__(self, k):
+    def __init__(self, k, lookahead=0):
+        self.lookahead = lookahead
         self.k, self.stats, self.right, self.turns, self.under_way = k, self, 0, 0, 0
 
     def wants(self, num_requests):
@@ -216,8 +217,9 @@ class EngineMachine(RuleBasedStateMachine):
         policy=st.sampled_from(["fcfs", "priority"]),
         micro_batches=st.sampled_from([1, 1, 2]),
         guesses=st.sampled_from([0, 0, 1, 3]),
+        drafted=st.booleans(),
     )
-    def start(self, blocks, size, rows, budget, depth, caching, chunked, policy, micro_batches, guesses):
+    def start(self, blocks, size, rows, budget, depth, caching, chunked, policy, micro_batches, guesses, drafted):
         rows = max(rows, micro_batches)
         budget = rows + budget if chunked else 40
         self.scheduler = Scheduler(
@@ -230,7 +232,7 @@ class EngineMachine(RuleBasedStateMachine):
             enable_prefix_caching=caching,
             enable_chunked_prefill=chunked,
             micro_batches=micro_batches,
-            speculator=Guesser(guesses) if guesses else None,
+            speculator=Guesser(guesses, guesses if drafted else 0) if guesses else None,
         )
         self.capacity = blocks * size
         self.core = EngineCore(self.scheduler, CheckingExecutor(blocks, size, rows, 32, budget), depth)
@@ -599,3 +601,17 @@ def test_what_a_step_of_bookkeeping_costs(capsys):
         figures.append(f"{n} requests: {np.median(times) * 1e6:.0f} us")
     with capsys.disabled():
         print("\nbookkeeping of a decode step:", ", ".join(figures))
+
+
+def test_in_a_pipeline_nobody_starts_with_the_blocks_that_a_running_request_waits_for():
+    """One micro-batch preempted a request, the other let it start again at once, over and over."""
+    first, second = [14, 20, 19, 13, 13, 21, 15, 10, 8, 20, 8, 12], [12, 17, 17, 19, 9]
+    requests = [ask(first, 2), ask(second, 8)]
+    scheduler = Scheduler(7, 2, max_num_seqs=2, max_num_batched_tokens=3, max_model_len=32, micro_batches=2)
+    core = EngineCore(scheduler, CheckingExecutor(7, 2, 2, 32, 3), depth=1)
+    for request in requests:
+        core.add(request)
+    for _ in range(200):
+        core.step()
+    assert [r.output_token_ids for r in requests] == [truth(r) for r in requests]
+    assert scheduler.num_preemptions <= 2

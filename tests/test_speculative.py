@@ -95,6 +95,18 @@ def test_a_draft_with_the_targets_noise_is_right_more_often_and_changes_no_token
     assert same == tokens and rate > 1.2 * likeliest
 
 
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_model_that_guesses_for_itself_is_always_right(eager):
+    """Also across the ends of blocks, where the guesses of several requests met in a block that is nobody's."""
+    itself = {"model": "fable", "num_speculative_tokens": 4, "adaptive": False}
+    llm = LLM("fable", speculative_config=itself, dtype="float32", max_num_seqs=4, max_model_len=256, block_size=8,
+              enforce_eager=eager)
+    params = SamplingParams(temperature=0, max_tokens=80, ignore_eos=True)
+    llm.generate(["Once upon a time", "The king said", "A wolf", "In the forest there was"], params, use_tqdm=False)
+    stats = llm.core.scheduler.speculator.stats
+    assert stats.accepted.tolist() == stats.proposed.tolist() and stats.proposed[0] >= 4 * 80 // 5 - 4
+
+
 def test_a_first_unseeded_request_may_join_a_greedy_one_with_guesses():
     llm = LLM("fable", speculative_config=DRAFT, max_num_seqs=8, max_model_len=128)
     greedy = llm.stream("Once upon a time", SamplingParams(temperature=0, max_tokens=60, ignore_eos=True))

@@ -1,5 +1,6 @@
 """<tl-rope>: moved by mouse, keyboard and finger, and its numbers against those of apply_rotary."""
 import json
+from itertools import pairwise
 
 import pytest
 import torch
@@ -129,6 +130,17 @@ def test_past_the_trained_length_slow_hands_leave_their_arc_and_fast_ones_do_not
     assert "left the arc" in element.locator(".beyond").inner_text()
     element.get_by_role("button", name="64 tokens").click()
     assert place(element) == (7, 6) and element.locator(".beyond").count() == 0
+
+
+def test_the_axis_has_round_numbers_zero_among_them(rope):
+    _, element = rope()
+    for reach in ("64 tokens", "8,192 tokens"):
+        element.get_by_role("button", name=reach).click()
+        ticks = [float(text.replace("−", "-")) for text in element.locator(".curve .tick").all_text_contents()]
+        steps = {round(b - a, 3) for a, b in pairwise(ticks)}
+        assert 0 in ticks and 3 <= len(ticks) <= 6 and len(steps) == 1
+        assert steps.pop() in {1, 2, 2.5, 5, 10, 20, 25, 50, 100}
+    assert "dot product" in element.locator(".curve text").all_text_contents()
 
 
 def test_a_finger_chooses_a_pair_and_drags(rope):

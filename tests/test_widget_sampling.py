@@ -83,6 +83,8 @@ def test_first_state_is_the_models_own_distribution_and_the_engines_draws(open_w
     assert state["drawn"] == draws(logits, state["seed"], 100)
     best = tokenizer.decode([int(logits.argmax())]).replace(" ", "·")
     assert widget.locator(".token").first.inner_text() == best
+    heads = widget.locator(".head").inner_text().split("\n")
+    assert len({head.strip() for head in heads}) == len(heads)  # no name stands for two things
 
 
 def test_mouse_reshapes_and_the_numbers_are_the_engines(open_widget, logits_after):

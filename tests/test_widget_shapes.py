@@ -68,7 +68,9 @@ def test_a_click_on_a_part_shows_its_shape_and_price(the_parts):
     element.get_by_role("option", name=re.compile("^queries, keys, values")).click()
     text = element.locator(".details").inner_text()
     assert chosen(element) == "queries, keys, values" and "512 × 256" in text and "1,048,576 (131,072 a layer)" in text
-    element.get_by_role("option", name=re.compile("^output head")).click()
+    head = element.get_by_role("option", name=re.compile("^output head"))
+    assert head.locator(".share").inner_text() == "embedding’s"  # not 0%, which looks like a mistake
+    head.click()
     text = element.locator(".details").inner_text()
     assert "4,096 × 256" in text and "the embedding’s own" in text and "2,097,152 a token" in text
 

@@ -148,8 +148,8 @@ class Embeddings extends TinyElement {
         aria-roledescription="map" aria-label="Map of words. ${this.tokens[chosen].trim()} is chosen; arrow keys go to the next word in their direction."
         @pointermove=${this.onMove} @pointerleave=${() => { this.under = undefined; }} @click=${this.onPress} @keydown=${this.onKey}>
         <g aria-hidden="true">
-          ${dots}${lines}${stars}
-          <circle class="here" cx=${points[chosen][0]} cy=${points[chosen][1]} r="6"></circle>
+          ${dots}${lines}
+          <circle class="here" cx=${points[chosen][0]} cy=${points[chosen][1]} r="6"></circle>${stars}
           ${looked !== chosen ? svg`<circle class="under" cx=${points[looked][0]} cy=${points[looked][1]} r="6"></circle>` : nothing}
           ${this.labels(points, looked, friends)}
         </g>
@@ -166,7 +166,7 @@ class Embeddings extends TinyElement {
       const [x, y] = points[i], text = this.tokens[i].trim();
       if (x < 0 || y < 0 || x > this.width || y > this.height) continue;
       const half = (text.length * LETTER) / 2 + 2, center = Math.min(this.width - half, Math.max(half, x));
-      const spot = [y - 9, y + 18].find((base) => base > 10 && base < this.height - 3 && !taken.some(([cx, cy, h]) =>
+      const spot = (first.has(i) ? [-9, 18, -23, 32, -37, 46] : [-9, 18]).map((shift) => y + shift).find((base) => base > 10 && base < this.height - 3 && !taken.some(([cx, cy, h]) =>
         Math.abs(cx - center) < h + half && Math.abs(cy - base) < LINE));
       if (spot === undefined) continue;
       taken.push([center, spot, half]);

@@ -173,7 +173,7 @@ class Layers extends TinyElement {
       <span class="share">${percent(share)}</span></span>`;
     return html`<div class="ladder">
       <div class="rung head" aria-hidden="true"><span>After</span><span>it would say</span>
-        <span class="key">adds <i class="attention"></i>attention <i class="mlp"></i>MLP</span><span>stream</span><span></span></div>
+        <span class="key">adds, longest bar ${most.toFixed(2)}<br><i class="attention"></i>attention <i class="mlp"></i>MLP</span><span>stream</span><span></span></div>
       ${guesses.map((best, l) => html`<div class="rung ${l && this.out === l - 1 ? "gone" : ""}">
         <span class="name">${l ? `layer ${l}` : "own row"}</span>
         <span class="guesses">${best.map(guess)}</span>

@@ -247,8 +247,8 @@ class Rope extends TinyElement {
       ${reach > given.trained ? svg`<rect class="unseen" x=${x(given.trained)} y=${top} width=${x(reach - 1) - x(given.trained)} height=${high - top - bottom} />
         <text x=${x(given.trained) + 2} y=${top - 6}>never seen in training</text>` : nothing}
       ${svg`<line class="axis" x1=${left} x2=${wide - 8} y1=${y(0)} y2=${y(0)} />`}
-      <text class="tick" x=${left - 6} y=${y(0) + 4} text-anchor="end">0</text>
-      ${[top_, low].filter((s) => Math.abs(y(s) - y(0)) > 14).map((s) => svg`<text x=${left - 6} y=${y(s) + (s > 0 ? 8 : 0)} text-anchor="end">${decimals(s, 0)}</text>`)}
+      <text x="0" y=${top - 6}>dot product</text>
+      ${steps(low, top_).map((s) => svg`<line class="notch" x1=${left - 3} x2=${left} y1=${y(s)} y2=${y(s)} /><text class="tick" x=${left - 6} y=${y(s) + 4} text-anchor="end">${decimals(s, Number.isInteger(s) ? 0 : 1)}</text>`)}
       ${svg`<path class="every" d=${path(every)} /><path class="one" d=${path(one)} />
       <line class="now" x1=${x(d)} x2=${x(d)} y1=${top} y2=${high - bottom} />
       <circle class="every" cx=${x(d)} cy=${y(this.all(query, key))} r="4" /><circle class="one" cx=${x(d)} cy=${y(this.score(this.pair, query, key))} r="4" />
@@ -260,7 +260,7 @@ class Rope extends TinyElement {
   /** All pairs as small clocks; each hand shows what this distance turns it by. */
   pairs() {
     const { given } = this, up = (turned, radius) => [-radius * Math.sin(turned), -radius * Math.cos(turned)];
-    return html`<p class="label" id="pairs">Choose a pair, fast to slow; its hand shows the turn for this distance, its arc the turns seen in training</p>
+    return html`<p class="label" id="pairs">Choose a pair, fast to slow. Hand: how far it has turned at this distance. Marked arc: where it ever stood in training.</p>
       <div class="pairs" role="radiogroup" aria-labelledby="pairs" @keydown=${this.onPairKey}>
       ${given.speeds.map((speed, i) => {
         const [hx, hy] = up(this.distance * speed, 9.5), known = (given.trained - 1) * speed;
@@ -296,7 +296,7 @@ class Rope extends TinyElement {
     @container (max-width: 34rem) { .stage { grid-template-columns: minmax(0, 1fr); } .dial { justify-self: center; } }
     .dial { display: block; width: 13rem; max-width: 100%; }
     .rim { fill: none; stroke: var(--tl-line); stroke-width: 3; }
-    .seen { fill: none; stroke: var(--tl-edge); stroke-width: 3; }
+    .seen { fill: none; stroke: var(--tl-soft); stroke-width: 3; }
     .dial .rim, .dial .seen { stroke-width: 4; }
     .tip { fill: var(--tl-ink); }
     .tip.new { fill: var(--new); }
@@ -314,7 +314,7 @@ class Rope extends TinyElement {
     .curve { display: block; max-width: 100%; margin-top: 0.9rem; }
     text { fill: var(--tl-muted); font-family: var(--tl-sans); font-size: 11px; font-variant-numeric: tabular-nums; }
     .unseen { fill: color-mix(in srgb, var(--new) 11%, transparent); }
-    .axis { stroke: var(--tl-line); }
+    .axis, .notch { stroke: var(--tl-line); }
     path.one, path.every { fill: none; stroke-width: 2; stroke: ${unsafeCSS(COLORS.green)}; }
     path.every { stroke: var(--tl-muted); stroke-width: 1.25; }
     circle.one { fill: ${unsafeCSS(COLORS.green)}; }
@@ -335,6 +335,14 @@ class Rope extends TinyElement {
     .reaches { display: flex; flex-wrap: wrap; gap: 0.4rem; margin: 0.9rem 0 0; }
     .reaches button { font-size: 0.8125rem; }
   `];
+}
+
+/** Round numbers from low to high, at most six: 1, 2, 2.5 or 5 times a power of ten apart. */
+function steps(low, high) {
+  const least = (high - low) / 5 || 1, power = 10 ** Math.floor(Math.log10(least));
+  const step = Math.max(1, power * [1, 2, 2.5, 5, 10].find((n) => n * power >= least)), found = [];
+  for (let i = Math.ceil(low / step); i * step <= high; i++) found.push(i * step);
+  return found;
 }
 
 /** Part of a ring, from no turn to `turned`; at(turned, radius) says where a turn lies. */

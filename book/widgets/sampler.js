@@ -229,8 +229,8 @@ class Sampling extends TinyElement {
     const width = (share) => `${(100 * share / longest).toFixed(2)}%`;
     return html`
       <div class="bars" role="img" aria-label=${this.summary()}>
-        <div class="row head"><span></span><span class="legend"><span><i class="as-own"></i>from the model</span> <span><i class="as-is"></i>now</span></span>
-          <span>now</span><span>drawn</span></div>
+        <div class="row head"><span></span><span class="legend"><span><i class="as-own"></i>from the model</span> <span><i class="as-is"></i>now</span> <span><i class="as-is many"></i>now, many tokens</span></span>
+          <span>chance</span><span>drawn</span></div>
         ${rows.map((row) => html`
           <div class="row ${row.band ? "band" : ""} ${row.share === 0 ? "out" : ""}">
             <bdi class="token">${row.name}</bdi>
@@ -298,7 +298,7 @@ class Sampling extends TinyElement {
     .own, .now { position: absolute; inset: 0 auto 0 0; border-radius: 0 3px 3px 0; }
     .own { border-left: 0; }
     .now { inset-block: 0.2rem; transition: width 0.18s ease-out; }
-    .band .now { background: ${unsafeCSS(COLORS.chosen)}; }
+    .band .now, .as-is.many { background: ${unsafeCSS(COLORS.chosen)}; }
     .out :is(.token, .share) { color: var(--tl-muted); }
     .out .token { text-decoration: line-through; text-decoration-color: color-mix(in srgb, currentcolor 60%, transparent); }
     .drawn { color: var(--tl-soft); }

@@ -104,7 +104,7 @@ class Shapes extends TinyElement {
         @click=${() => { this.part = i; }} @focus=${() => { if (this.part !== i) this.part = i; }}>
         <span class="called">${part.name}</span>
         <span class="track"><span class="bar" style="width: ${((100 * this[this.what](part)) / most).toFixed(1)}%"></span></span>
-        <span class="share">${percent(this[this.what](part), whole)}</span>
+        <span class="share">${part.tied && this.what === "params" ? "embedding’s" : percent(this[this.what](part), whole)}</span>
       </div>`;
     return html`
       <div class="stack" role="listbox" aria-label="Parts, from token ids to logits" @keydown=${this.onKey}>

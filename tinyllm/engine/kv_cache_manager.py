@@ -16,12 +16,15 @@ class KVCacheManager:
     """Gives the requests of a batch blocks for their tokens, and takes them back.
 
     block_pool counts holders, block_tables lists each row's blocks, prefix_cache (or
-    None) finds full blocks by their content.
+    None) finds full blocks by their content. lookahead: for how many tokens behind
+    those of a step a row gets blocks, if there are free ones: what a draft model
+    computes for its guesses.
     """
 
     def __init__(self, batch: RunningBatch, num_blocks: int, block_size: int,
-                 enable_prefix_caching: bool):
+                 enable_prefix_caching: bool, lookahead: int = 0):
         num_rows, max_len = batch.token_ids.shape
+        self.lookahead = lookahead
         self.batch, self.block_size = batch, block_size
         self.prefix_cache = PrefixCache() if enable_prefix_caching else None
         self.block_pool = (BlockPool(num_blocks, self.prefix_cache.forget)
@@ -91,8 +94,16 @@ class KVCacheManager:
             request.num_cached_tokens = num_hits
 
     def missing_blocks(self, rows: np.ndarray, counts: np.ndarray | int) -> np.ndarray:
-        """Return how many blocks each row lacks to compute `counts` more tokens."""
-        return self.block_tables.missing(rows, self.batch.num_computed[rows] + counts)
+        """Return how many blocks each row lacks to compute `counts` more tokens, and
+        the lookahead, where there are enough free blocks for it."""
+        tokens = self.batch.num_computed[rows] + counts
+        if self.lookahead:
+            last = self.batch.end[rows] - 1
+            ahead = np.maximum(np.minimum(tokens + self.lookahead, last), tokens)
+            lacking = self.block_tables.missing(rows, ahead)
+            if lacking.sum() <= self.block_pool.num_free_blocks:
+                return lacking
+        return self.block_tables.missing(rows, tokens)
 
     def lacks_blocks(self, rows: np.ndarray, counts: np.ndarray) -> bool:
         """Whether there are too few free blocks to compute these tokens."""

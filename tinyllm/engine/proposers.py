@@ -211,6 +211,11 @@ class AdaptiveProposer:
         self.sent: deque[float] = deque()  # when each step under way was sent
         self.comparisons: dict[int, Comparison] = {}  # by the size of the batch
 
+    @property
+    def lookahead(self) -> int:
+        """For how many tokens behind a step's a draft model needs room in its cache."""
+        return 0 if self.config.model is None else self.k
+
     def best(self, acceptance: float, num_requests: int) -> int:
         """Return how many draft tokens pay for each of this many requests."""
         case = round(acceptance, 2), num_requests

@@ -87,7 +87,8 @@ def schedule_running(manager: KVCacheManager, queue: RequestQueue, budget: int,
                      speculator=None):
     """Decide what the running requests compute next.
 
-    Returns rows, how many tokens each computes, and the requests that were preempted.
+    Returns rows, how many tokens each computes, the requests that were preempted, and
+    whether all that want something have the blocks for it.
     """
     batch = manager.batch
     candidates = batch.next_micro_batch(queue.running_rows)
@@ -99,10 +100,11 @@ def schedule_running(manager: KVCacheManager, queue: RequestQueue, budget: int,
     if speculator and manager.lacks_blocks(rows, counts):
         batch.has_drafts = False
         rows, counts = share_token_budget(batch, candidates, budget)
+    wanted = len(rows)
     rows, counts, preempted = allocate_or_preempt(manager, queue, rows, counts)
     batch.num_computed[rows] += counts
     manager.cache_blocks(rows)
-    return rows, counts, preempted
+    return rows, counts, preempted, len(rows) == wanted
 
 # %% ../../nbs/17_chunked_prefill.ipynb #226d5c6c
 def admit(manager: KVCacheManager, queue: RequestQueue, budget: int,
@@ -150,13 +152,14 @@ class Scheduler:
                            enable_chunked_prefill)
         self.make_batch = partial(RunningBatch, max_num_seqs, max_model_len,
                                   micro_batches, speculator.k if speculator else 0)
-        self.make_manager = partial(KVCacheManager, num_blocks=num_blocks,
-                                    block_size=block_size,
-                                    enable_prefix_caching=enable_prefix_caching)
+        rest = (num_blocks, block_size, enable_prefix_caching,
+                speculator.lookahead if speculator else 0)
+        self.make_manager = lambda batch: KVCacheManager(batch, *rest)
         self.batch = self.make_batch()
         self.kv_cache_manager = self.make_manager(self.batch)
         self.queue, self.speculator, self.step = RequestQueue(policy), speculator, 0
         self.num_preemptions = 0
+        self.short = [False] * micro_batches  # of blocks, when it was scheduled last
         self.budget, self.chunked = max_num_batched_tokens, enable_chunked_prefill
         self.max_model_len = max_model_len
 
@@ -174,11 +177,12 @@ class Scheduler:
         if guess and (self.batch.num_tokens[rows] > self.batch.num_known[rows]).any():
             return None
         for _ in range(self.batch.micro_batches):
-            rows, counts, preempted = schedule_running(
+            rows, counts, preempted, served = schedule_running(
                 manager, queue, self.budget, self.speculator if guess else None)
             self.num_preemptions += len(preempted)
-            # preempted requests come before new ones
-            left = 0 if preempted else self.budget - int(counts.sum())
+            # while running requests wait for blocks, nobody starts who would take them
+            self.short[self.batch.turn] = bool(preempted) or not served
+            left = 0 if any(self.short) else self.budget - int(counts.sum())
             new = admit(manager, queue, left, self.chunked)
             if len(rows) or any(new):
                 self.step += 1
@@ -220,6 +224,7 @@ class Scheduler:
         self.kv_cache_manager = self.make_manager(self.batch)
         self.queue.waiting, self.queue.running = [], []
         self.queue.refresh()
+        self.short = [False] * self.batch.micro_batches
         if self.speculator:
             self.speculator.sent.clear()
         for request in requests:

@@ -112,7 +112,8 @@ def listed_tokens(config: dict) -> list[tokenizers.AddedToken]:
     try:
         found = sorted((config.get("added_tokens_decoder") or {}).items(),
                        key=lambda item: int(item[0]))
-        return [tokenizers.AddedToken(**token) for _, token in found if token["content"]]
+        return [tokenizers.AddedToken(**token) for _, token in found
+                if token["content"]]
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise ValueError("added_tokens_decoder of tokenizer_config.json cannot be read "
                          f"({error}): copy or download the file again") from None
