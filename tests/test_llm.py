@@ -1,5 +1,7 @@
 """The front door: vLLM's names and shapes, in order, with clear refusals."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -386,8 +388,6 @@ def test_a_stream_left_at_any_step_leaves_no_trace(llm):
         if steps == 3:
             assert llm.engine.with_stop_texts
         stream.close()
-        if not steps:
-            llm.abort(max(llm.engine.requests, key=int))  # a stream that nobody began has no end either
         assert idle(llm) and not llm.engine.with_stop_texts
     assert [o.outputs[0].token_ids for o in llm.stream(prompt, wish)] == whole
 
@@ -408,3 +408,68 @@ def test_one_block_of_one_token_is_enough_for_one_token():
 def test_no_tokens_cannot_be_asked_for():
     with pytest.raises(ValueError, match="max_tokens is 0 but must be at least 1"):
         SamplingParams(max_tokens=0)
+
+
+def interrupt(monkeypatch, executor, name, call, after):
+    """Let the executor's `call`-th `name` from now on end with KeyboardInterrupt, before or after it has worked."""
+    work, calls = getattr(executor, name), iter(range(1000))
+
+    def cut_off(*rest):
+        if next(calls) != call:
+            return work(*rest)
+        if after:
+            work(*rest)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(executor, name, cut_off)
+
+
+OPTIONS = [{}, {"async_scheduling": True}, {"speculative_config": {"method": "ngram", "adaptive": False}},
+           {"speculative_config": {"model": "fable-draft", "adaptive": False}}]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=["plain", "overlap", "ngram", "draft"])
+def test_what_a_cut_off_step_has_not_computed_is_not_found_in_the_cache(options, monkeypatch):
+    llm = LLM(
+        "fable", max_model_len=96, max_num_seqs=3, num_gpu_blocks_override=30, max_num_batched_tokens=40, **options
+    )
+    wish, draw = SamplingParams(temperature=0, max_tokens=9, logprobs=0), np.random.default_rng(5)
+    told = SamplingParams(seed=3, max_tokens=30, top_k=50, ignore_eos=True, logprobs=0)
+    alone = llm.generate("The old king", told, use_tqdm=False)[0].outputs[0]
+    for name in ("submit", "collect"):
+        for call in range(4):
+            for after in (False, True):
+                prompts = [{"prompt_token_ids": ids} for ids in draw.integers(5, 4000, (2, 60)).tolist()]
+                other = llm.stream("The old king", told)
+                next(other)
+                with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                    interrupt(patch, llm.core.executor, name, call, after)
+                    llm.generate(prompts, wish, use_tqdm=False)
+                again = llm.generate(prompts, wish, use_tqdm=False)
+                fresh = llm.generate([one | {"cache_salt": "fresh"} for one in prompts], wish, use_tqdm=False)
+                assert [a.outputs[0].token_ids for a in again] == [a.outputs[0].token_ids for a in fresh]
+                *_, last = other  # it went on, and nothing of it is lost
+                assert last.outputs[0].token_ids == alone.token_ids and len(last.outputs[0].logprobs) == 30
+                assert idle(llm)
+
+
+def test_a_stream_that_nobody_reads_leaves_no_trace(llm):
+    stream = llm.stream("The king", SamplingParams(stop="%%%%"))
+    assert llm.engine.requests
+    del stream
+    assert idle(llm) and not llm.engine.with_stop_texts
+
+
+def test_threads_may_share_an_engine(llm):
+    prompts = ["The king", "A wolf", "She", "One day", "It was", "He"]
+    want = {p: llm.generate(p, GREEDY, use_tqdm=False)[0].outputs[0].token_ids for p in prompts}
+
+    def ask(i):
+        prompt = prompts[i % len(prompts)]
+        if i % 3:
+            return llm.generate(prompt, GREEDY, use_tqdm=False)[0].outputs[0].token_ids == want[prompt]
+        return [output.outputs[0].token_ids for output in llm.stream(prompt, GREEDY)][-1] == want[prompt]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(ask, range(36), timeout=60))
+    assert idle(llm)

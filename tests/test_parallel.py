@@ -100,6 +100,21 @@ def check(llm, alone):
     assert pool.num_free_blocks == pool.num_blocks
 
 
+def interrupt(llm, name, after):
+    """Cut a step off at the executor's `name`, before or after it has done its work."""
+    executor = llm.core.executor
+
+    def cut_off(*rest):
+        delattr(executor, name)
+        if after:
+            getattr(executor, name)(*rest)
+        raise KeyboardInterrupt
+
+    setattr(executor, name, cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        answers(llm)
+
+
 # A launch takes seconds, what is checked with it hardly any: so each launch has several checks.
 
 
@@ -107,6 +122,21 @@ def test_four_ranks_say_what_one_process_says_and_leave_nothing_behind(alone):
     llm, workers, ended = spread(tensor_parallel_size=2, pipeline_parallel_size=2)
     assert len(workers) == 4
     check(llm, alone)
+    for name in ("submit", "collect"):
+        for after in (False, True):
+            interrupt(llm, name, after)
+            assert answers(llm) == alone
+    greedy = SamplingParams(temperature=0, max_tokens=6, ignore_eos=True)
+    want = llm.generate(PROMPTS[:1] * 4, greedy, use_tqdm=False)[0].outputs[0].token_ids
+    for step in range(1, 6):  # the token of a request that has left comes back when its row has another
+        others = [llm.stream("A", SamplingParams(max_tokens=60, ignore_eos=True)) for _ in range(6)]
+        for _ in range(step):
+            list(map(next, others))
+        others.pop(step % 2).close()
+        for stream in others[1:]:
+            stream.close()
+        assert llm.generate(PROMPTS[:1] * 4, greedy, use_tqdm=False)[-1].outputs[0].token_ids == want
+        others[0].close()
     del llm
     assert ended()
 

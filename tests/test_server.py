@@ -19,11 +19,13 @@ import pytest
 torch = pytest.importorskip("torch")
 httpx = pytest.importorskip("httpx")
 openai = pytest.importorskip("openai")
+fastapi = pytest.importorskip("fastapi")
 
 from server_process import Server as ServerProcess
 
 from tinyllm.engine.params import SamplingParams
 from tinyllm.llm import LLM
+from tinyllm.serve.api import stream_response
 
 OPTIONS = ["--max-num-seqs", "32", "--max-model-len", "256", "--num-gpu-blocks-override", "300"]
 OPTIONS += ["--max-body-bytes", "100000"]
@@ -292,6 +294,30 @@ def test_a_client_that_hangs_up_takes_its_request_with_it(server):
                 time.sleep(0.01)
         assert server.idle()
     assert server.metric("generation_tokens_total") - before < 2 * 4 * 200
+
+
+def test_a_client_that_hangs_up_before_the_first_token_waits_no_longer():
+    log = []
+
+    async def pieces():
+        try:
+            log.append("begun")
+            await asyncio.Event().wait()  # no token ever comes
+            yield {}
+        finally:
+            log.append("left")
+
+    async def receive():
+        while log != ["begun"]:
+            await asyncio.sleep(0)
+        return {"type": "http.disconnect"}
+
+    async def answer():
+        http = fastapi.Request({"type": "http"}, receive)
+        async with asyncio.timeout(20):
+            return await stream_response(http, {}, pieces(), None)
+
+    assert asyncio.run(answer()).status_code == 499 and log == ["begun", "left"]
 
 
 def test_many_streams_at_once_each_get_their_own_answer(server, llm):

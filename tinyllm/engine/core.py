@@ -6,7 +6,7 @@ __all__ = ['Request', 'NewRequestData', 'SchedulerOutput', 'EngineCoreOutput', '
 
 # %% ../../nbs/14_continuous_batching.ipynb #c60685c1
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -168,6 +168,13 @@ class EngineCore:
         if not self.in_flight:
             return []
         return self.scheduler.update(self.in_flight.popleft(), self.executor.collect())
+
+    def restart(self, requests: Iterable[Request]) -> None:
+        """Begin these requests anew, keeping their tokens, after an exception has cut a
+        step off: nobody knows how much of it was computed."""
+        self.in_flight.clear()
+        self.executor.reset()
+        self.scheduler.reset(requests)
 
     @property
     def busy(self) -> bool:

@@ -140,10 +140,11 @@ class ModelRunner:
     @torch.inference_mode()
     def submit(self, plan: SchedulerOutput) -> None:
         """Start the step. Returns before it is done, where the device allows that."""
+        # first those that belong to the rows' former requests
+        self.link.take_tokens(plan, self.batch)
         self.batch.add(plan.new_requests)
         if self.proposer is not None:  # it has written its guesses itself
             self.proposer.prepare(plan)
-        self.link.take_tokens(plan, self.batch)
         if self.device_step is not None and not self.scores_prompts(plan):
             self.run_device_step(plan)
         else:
@@ -329,3 +330,11 @@ class ModelRunner:
     def collect(self) -> ModelRunnerOutput:
         """What the oldest step not collected yet has made; waits until it is there."""
         return self.pending.popleft().wait()
+
+    def reset(self) -> None:
+        """Forget the steps under way, of which one was cut off by an exception. All
+        requests come again as new ones."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # they still write to the cache
+        self.pending.clear()
+        self.batch.filtered[:] = True  # what the device has may be another's

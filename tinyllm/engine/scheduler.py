@@ -4,6 +4,9 @@
 __all__ = ['share_token_budget', 'allocate_or_preempt', 'serve_in_order', 'schedule_running', 'admit', 'Scheduler']
 
 # %% ../../nbs/17_chunked_prefill.ipynb #fea14365
+from collections.abc import Iterable
+from functools import partial
+
 import numpy as np
 
 from .core import (EngineCoreOutput, ModelRunnerOutput, NewRequestData,
@@ -147,11 +150,13 @@ class Scheduler:
                  speculator=None):
         check_token_budget(max_num_batched_tokens, max_num_seqs, max_model_len,
                            enable_chunked_prefill)
-        self.batch = RunningBatch(max_num_seqs, max_model_len, micro_batches,
-                                  speculator.k if speculator else 0)
-        self.kv_cache_manager = KVCacheManager(
-            self.batch, num_blocks, block_size, enable_prefix_caching,
-            speculator.lookahead if speculator else 0)
+        self.make_batch = partial(RunningBatch, max_num_seqs, max_model_len,
+                                  micro_batches, speculator.k if speculator else 0)
+        rest = (num_blocks, block_size, enable_prefix_caching,
+                speculator.lookahead if speculator else 0)
+        self.make_manager = lambda batch: KVCacheManager(batch, *rest)
+        self.batch = self.make_batch()
+        self.kv_cache_manager = self.make_manager(self.batch)
         self.queue, self.speculator, self.step = RequestQueue(policy), speculator, 0
         self.num_preemptions = 0
         self.short = [False] * micro_batches  # of blocks, when it was scheduled last
@@ -211,3 +216,19 @@ class Scheduler:
                 self.kv_cache_manager.free(request)
         if ended:
             self.queue.refresh()
+
+    def reset(self, requests: Iterable[Request]) -> None:
+        """Forget all rows, blocks and steps under way. Those of these requests that
+        were added and have not ended wait for their turn again, with their tokens."""
+        self.batch = self.make_batch()
+        self.kv_cache_manager = self.make_manager(self.batch)
+        self.queue.waiting, self.queue.running = [], []
+        self.queue.refresh()
+        self.short = [False] * self.batch.micro_batches
+        if self.speculator:
+            self.speculator.sent.clear()
+        for request in requests:
+            request.num_preemptions += request.row >= 0
+            request.row = -1
+            if request.arrival >= 0 and request.finish_reason is None:
+                self.queue.add_request(request)

@@ -391,7 +391,7 @@ class ProcessExecutor:
         self.folder = tempfile.TemporaryDirectory(prefix="tinyllm-")
         self.close = weakref.finalize(self, end_all, self.pipes, self.workers,
                                       self.folder)
-        self.life = Liveness(self.close)
+        self.life, self.due, self.talking = Liveness(self.close), 0, False
         for rank in range(deployment.world_size):
             self.launch(rank)
         self.num_blocks = min(self.hear() for _ in self.pipes)
@@ -414,7 +414,14 @@ class ProcessExecutor:
             except OSError:
                 self.fail(rank, "is gone")
 
-    start = submit = tell  # how many blocks there are, and then plans
+    start = tell  # how many blocks there are
+
+    def submit(self, plan: SchedulerOutput) -> None:
+        """Send a plan to every rank."""
+        self.talking = True
+        self.tell(plan)
+        self.due += 1
+        self.talking = False
 
     def hear(self):
         """The next answer of any rank; EngineDeadError when one has died or nothing
@@ -423,6 +430,7 @@ class ProcessExecutor:
         ready = mpc.wait(self.pipes, self.d.timeout)
         if not ready:
             self.fail(None, f"no rank has answered for {self.d.timeout:g} s")
+        self.talking = True
         try:
             kind, value = ready[0].recv()
         except (EOFError, OSError):
@@ -432,7 +440,20 @@ class ProcessExecutor:
                       f"failed:\n{value}" if value else "is gone")
         return value
 
-    collect = hear  # what the reporting rank says
+    def collect(self) -> ModelRunnerOutput:
+        """What the reporting rank says."""
+        result = self.hear()
+        self.due -= 1
+        self.talking = False
+        return result
+
+    def reset(self) -> None:
+        """Wait for the steps under way, whose results nobody needs any more.
+        EngineDeadError when an exception has cut a message in two."""
+        if self.talking:
+            self.life.end("it was interrupted in the middle of a message")
+        while self.due:
+            self.collect()
 
     def fail(self, rank: int | None, what: str) -> NoReturn:
         """End everything, and say who began it."""

@@ -184,6 +184,10 @@ class RayExecutor:
         refs = self.under_way.popleft()
         return self.get_results(refs, refs[self.d.reporter :][:1])[0]
 
+    def reset(self) -> None:
+        """Forget the steps under way: nobody needs their results any more."""
+        self.under_way.clear()
+
     def get_results(self, refs: list, wanted: list | None = None) -> list:
         """Wait for results of all ranks, and return those of the `wanted` references,
         or of all."""

@@ -599,11 +599,14 @@ def add_delta(message: dict, delta: dict) -> None:
         calls[-1]["function"]["arguments"] += new["function"].get("arguments", "")
 
 # %% ../../nbs/w13_serving.ipynb #eb809901
-async def stream_response(first: dict, pieces: AsyncIterator[dict],
-                 options: StreamOptions | None) -> StreamingResponse:
+async def stream_response(http: Request, first: dict, pieces: AsyncIterator[dict],
+                          options: StreamOptions | None) -> Response:
     """Return the response that streams these pieces. An error before the first of them
-    is an ordinary error."""
-    options, begun = options or StreamOptions(), await anext(pieces)
+    is an ordinary error, and a client that leaves before it ends the request."""
+    options = options or StreamOptions()
+    if (begun := await unless_disconnected(http, anext(pieces))) is None:
+        await pieces.aclose()
+        return Response(status_code=499)
 
     async def wanted() -> AsyncIterator[dict]:
         with contextlib.suppress(StopAsyncIteration):
@@ -662,7 +665,7 @@ def add_completions(app: FastAPI, service: Service) -> None:
         first = header(f"cmpl-{secrets.token_hex(12)}", "text_completion", model)
         pieces = completion_pieces(service, request, inputs)
         if request.stream:
-            return await stream_response(first, pieces, request.stream_options)
+            return await stream_response(http, first, pieces, request.stream_options)
         work = collect_completion(pieces, len(inputs) * request.n)
         if (answer := await unless_disconnected(http, work)) is None:
             return Response(status_code=499)
@@ -686,8 +689,8 @@ def add_completions(app: FastAPI, service: Service) -> None:
             ids, params, request.priority, service.salt(http.scope, request)))
         name = f"chatcmpl-{secrets.token_hex(12)}"
         if request.stream:
-            return await stream_response(header(name, "chat.completion.chunk", model),
-                                         pieces, request.stream_options)
+            first = header(name, "chat.completion.chunk", model)
+            return await stream_response(http, first, pieces, request.stream_options)
         work = collect_chat(pieces, request.n)
         if (answer := await unless_disconnected(http, work)) is None:
             return Response(status_code=499)
