@@ -183,7 +183,9 @@ class DeviceStep:
         self.drafted = drafted
         rows, self.block_size = len(batch.tokens), caches[0][0].shape[1]
         updates = max_num_batched_tokens // self.block_size + 2 * rows
-        self.inputs = StepInputs(rows, updates, batch.device, num_guesses)
+        # a draft model has written its guesses itself
+        self.inputs = StepInputs(rows, updates, batch.device,
+                                 0 if drafted else num_guesses)
         weight, width = next(model.parameters()), model.config.hidden_size
         new = {"dtype": weight.dtype, "device": batch.device}
         self.group = (model.config.num_attention_heads
@@ -262,7 +264,7 @@ class DeviceStep:
 
     def sent_guesses(self, requests: int, most: int) -> Tensor | None:
         """The guesses that the host has sent, [B, K] int32, if the step has any."""
-        if most <= 1 or not self.num_guesses:
+        if most <= 1 or not self.inputs.num_guesses:
             return None
         table = self.inputs["guesses"][: requests * self.num_guesses]
         return table.view(requests, -1)
@@ -310,10 +312,9 @@ class DeviceStep:
         self.decide(requests, lines, scores, cuts=pivots)
 
     def start(self, plan: SchedulerOutput, in_order: bool,
-              draft_starts: np.ndarray | None = None, guesses=None) -> Started:
+              draft_starts: np.ndarray | None = None) -> Started:
         """Send a step's inputs and start it. in_order: requests stay in the plan's
-        order. draft_starts: as in `DraftProposer.prepare`. guesses: of the plan, [B,
-        K], where no draft model has written them."""
+        order. draft_starts: as in `DraftProposer.prepare`."""
         width = 0 if plan.drafts is None else self.num_guesses + 1
         size = tokens, most = size_for(plan.counts, self.singles, self.mixed, width)
         order = (np.argsort(-plan.starts, kind="stable") if most == 1 and not in_order
@@ -322,8 +323,7 @@ class DeviceStep:
         requests = min(tokens // most, rows) if most else rows
         # a draft that catches up may need more room than the step
         self.inputs.send(plan, self.updates_of(plan),
-                         rows if self.num_guesses else requests, order, draft_starts,
-                         guesses)
+                         rows if self.num_guesses else requests, order, draft_starts)
         return Started(requests, max(most, 1), order, self.compiled.run(self.run, size))
 
     def updates_of(self, plan: SchedulerOutput) -> np.ndarray:

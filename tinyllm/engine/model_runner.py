@@ -175,9 +175,7 @@ class ModelRunner:
                                and not (self.link.is_first and self.link.is_last))
         if not self.link.is_first:
             self.link.recv(step.received[:tokens])
-        mine = self.proposer
-        started = step.start(plan, in_order, mine and mine.starts,
-                             plan.drafts if mine is None else None)
+        started = step.start(plan, in_order, self.proposer and self.proposer.starts)
         self.ran["recorded" if started.recorded else self.kernels.name] += 1
         if not self.link.is_last:
             # the next step will write to the same place

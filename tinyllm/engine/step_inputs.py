@@ -110,11 +110,10 @@ class StepInputs:
         return self.device[self.parts[name]]
 
     def send(self, plan: SchedulerOutput, updates: np.ndarray, requests: int,
-             order: np.ndarray | slice, draft_starts: np.ndarray | None = None,
-             guesses: np.ndarray | None = None) -> None:
+             order: np.ndarray | slice, draft_starts: np.ndarray | None = None) -> None:
         """Write this step down, padded to so many requests, and start the copy.
-        updates: [n, 2]; draft_starts: [B], None: as `starts`; guesses: [B, K] of the
-        plan's order, where the device does not have them."""
+        updates: [n, 2]; draft_starts: [B], None: as `starts`. The plan's guesses go
+        along where there is room for them (`num_guesses`), in its order."""
         self.turn = (self.turn + 1) % self.SLOTS
         a, n = self.arrays[self.turn], len(plan.rows)
         for name, value in (("rows", plan.rows), ("starts", plan.starts),
@@ -128,9 +127,8 @@ class StepInputs:
         a["query_starts"][n + 1 : requests + 1] = a["query_starts"][n]
         if self.num_guesses and plan.drafts is not None:
             table = a["guesses"][: requests * self.num_guesses]
-            table[:] = -1
-            if guesses is not None:
-                table[: guesses.size] = guesses.ravel()
+            table[: plan.drafts.size] = plan.drafts.ravel()
+            table[plan.drafts.size :] = -1
         a["num_updates"][0] = len(updates)
         a["updates"][: updates.size] = updates.ravel()
         used = self.parts["updates"].start + updates.size
