@@ -29,8 +29,11 @@ KERNELS = {  # (module, kernel): types of arguments, constants, warps, stages
         M=1, NORM=True, GATE=True, ADD=False, BIAS=False, PDL=True, STEPS=2, OUTPUTS=4, TILE=512), 4, 3),
     ("linear", "one_row"): ([BF, BF, BF, BF, BF, "i32", "i32", "fp32"], dict(
         NORM=True, GATE=True, ADD=False, BIAS=False, PDL=True, OUTPUTS=4, TILE=512, STAGES=6), 2, 3),
-    ("sampling", "gumbel_max"): ([BF, I32, F32, I64, I32, I32, F32, I32, F32, I32, "i32", "i32", "i32"],
-                                 dict(SKIP=1, FILTER=True, FAST=True, PDL=True, BLOCK=2048), 4, 3),
+    ("sampling", "gumbel_max"): (
+        [BF, I32, F32, I64, I32, I32, F32, I32, F32, I32, I32, F32, "i32", "i32", "i32", "i32"],
+        dict(SKIP=1, FILTER=True, GUESS=True, FAST=True, PDL=True, BLOCK=2048), 4, 3),
+    ("sampling", "verify_drawn"): ([BF, F32, I64, I32, I32, I32, I32, I32, F32, I64, I32, F32, I32, I64, I64, I64, I32,
+                                    "i32", "i32", "i32"], dict(GUESSES=3, FILTER=True, FAST=True, BLOCK=2048), 8, 3),
     ("sampling", "best_of_chunks"): ([F32, I32, I32, I32, I32, I64, I64, "i32", "i32", "i32"],
                                      dict(PDL=True, BLOCK=64), 1, 3),
     ("thresholds", "find_cuts"): ([BF, I32, F32, F32, I32, F32, F32, I32, "i32", "i32"],

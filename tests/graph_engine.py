@@ -74,7 +74,8 @@ if __name__ == "__main__":
         print("same tokens", [tokens for tokens, *_ in found])
     expected, *_ = play(model, PLAIN, {})
     draft = tiny_model(0.15)
-    cases = ({}, True, model), ({}, False, draft), ({"top_k": 4}, True, None), (penalised, True, draft)
+    cases = (({}, True, model), ({}, False, draft), ({"top_k": 4}, True, None), ({"top_p": 0.9}, True, draft),
+             ({"top_k": 9}, False, draft), (penalised, True, draft))
     for wishes, seeded, guesser in cases:
         made = []
         for make in (PLAIN, CARD):

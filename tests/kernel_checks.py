@@ -352,6 +352,80 @@ def check_verdicts(device, requests=5, k=3, seed=0):
     assert lens.tolist() == torch.where(samples > 0, ends - samples + accepted + 2, ends).tolist()
 
 
+def check_drawn(device, dtype, vocab=50, number=6, k=3, seed=0, closeness=0.5):
+    """Guesses have their own noise and their scores are kept; they are judged, and replaced, as chapter 18 has it."""
+    from tinyllm.engine.draft import replace_rejected
+    from tinyllm.engine.noise import Purpose, gumbel_noise
+    from tinyllm.engine.params import SamplingParams
+    from tinyllm.engine.sampling import SamplingInputs, filter_logits, sample
+    from tinyllm.engine.speculative import verify_drawn as verify_in_torch
+    from tinyllm.kernels.sampling import gumbel_max, verify_drawn
+    from tinyllm.kernels.thresholds import find_pivots
+    g = torch.Generator().manual_seed(seed)
+    wishes = [SamplingParams(temperature=(0.7, 1.3)[i % 2], top_p=(1, 0.8)[i % 2], top_k=(-1, 20)[i % 3 == 1])
+              for i in range(number)]
+    seeds, prompts = list(range(7, 7 + number)), torch.randint(1, 9, (number,), generator=g).int().to(device)
+    rows = torch.randperm(number + 2, generator=g)[:number].int().to(device)
+    at, drawn = rows.long(), torch.zeros(number + 2, dtype=torch.int32, device=device)
+    drawn[at[:-1]] = 1  # the last one's guesses are judged by the target's own draws
+    guessed = [k - i % (k + 1) if i else k for i in range(number)]
+    kept = torch.full((number + 2, k, vocab), torch.nan, device=device)
+    tokens = torch.full((number + 2, 30), -1, dtype=torch.int64, device=device)
+    guesses = torch.full((number, k), -1, dtype=torch.int64, device=device)
+    own = SamplingInputs.from_params(wishes, seeds, [0] * number, vocab, device)
+    columns = {"temperature": torch.ones(number + 2, device=device),
+               "seed": torch.zeros(number + 2, dtype=torch.int64, device=device),
+               "prompts": torch.zeros(number + 2, dtype=torch.int32, device=device),
+               "filters": torch.ones(number + 2, 3, device=device)}
+    for name, value in (("temperature", own.temperature), ("seed", own.seed), ("prompts", prompts),
+                        ("filters", torch.stack((own.top_k.float(), own.top_p, own.min_p.log()), 1))):
+        columns[name][at] = value
+    heat, filters = columns["temperature"], columns["filters"]
+    wish = heat, columns["seed"], columns["prompts"]
+    truth = rows_of(g, number * (k + 1), vocab, dtype, device)
+    done = 4  # tokens that each answer has
+    one, q = torch.ones_like(prompts), []
+    for j in range(k):
+        logits = (truth.view(number, k + 1, vocab)[:, j].float()
+                  + closeness * torch.randn(number, vocab, generator=g).to(device)).to(dtype)
+        inputs = SamplingInputs.from_params(wishes, seeds, [done + j] * number, vocab, device)
+        ends, out = prompts + done + j, torch.zeros(number, dtype=torch.int64, device=device)
+        gumbel_max(logits, rows, *wish, ends, one, tokens, out, find_pivots(logits, rows, heat, filters, ends),
+                   guess=(drawn, kept[:, j]))
+        left = filter_logits(logits.float(), inputs)
+        q.append(left.softmax(-1))
+        noise = gumbel_noise(inputs.seed, inputs.output_index, Purpose.DRAFT, vocab)
+        assert out[:-1].tolist() == (left + noise).argmax(-1)[:-1].tolist()
+        assert out[-1] == sample(logits.float(), inputs)[-1]
+        assert torch.allclose(kept[at[:-1], j].softmax(-1), q[-1][:-1], atol=1e-5)
+        guesses[:, j] = torch.where(torch.tensor(guessed, device=device) > j, out, -1)
+    assert kept[at[-1]].isnan().all()
+    samples = torch.tensor(guessed, dtype=torch.int32, device=device) + 1
+    ends = prompts + done + samples - 1
+    place = torch.arange(k + 1, dtype=torch.int32, device=device)
+    real = place < samples[:, None]
+    line_ends = torch.where(real, (prompts + done)[:, None] + place, 0).int().flatten()
+    cuts = find_pivots(truth, rows.repeat_interleave(k + 1), heat, filters, line_ends)
+    sampled = torch.randint(0, vocab, (number * (k + 1),), generator=g).to(device)
+    before, counts, lens = sampled.clone(), torch.full((number,), -5, device=device), ends.clone()
+    verify_drawn(truth, kept, guesses, rows, ends, samples, line_ends, drawn, *wish, tokens, sampled, counts, lens,
+                 cuts)
+    inputs = SamplingInputs.from_params([w for w in wishes for _ in range(k + 1)], [0] * number * (k + 1),
+                                        [0] * number * (k + 1), vocab, device)
+    p = filter_logits(truth.float(), inputs).softmax(-1).view(number, k + 1, vocab)[:, :-1]
+    count, instead = verify_in_torch(p, torch.stack(q, 1), guesses, own.seed, torch.full_like(own.seed, done))
+    expected = replace_rejected(before.view(number, k + 1), guesses, count, instead)
+    assert counts.tolist() == [*(count[:-1] + 1).tolist(), -5], (counts, count)
+    assert lens[:-1].tolist() == (ends - samples + count.int() + 2)[:-1].tolist() and lens[-1] == ends[-1]
+    assert sampled.view(number, -1)[:-1].tolist() == expected[:-1].tolist()
+    assert sampled.view(number, -1)[-1].tolist() == before.view(number, -1)[-1].tolist()
+    for i in range(number - 1):
+        said = [int(x) for x in tokens[at[i], int(prompts[i]) + done :][: int(count[i]) + 1]]
+        some = int(count[i]) + (count[i] < guessed[i])  # the target's own draw after the last guess is written already
+        assert said[:some] == expected[i, :some].tolist()
+    return count[:-1].tolist()
+
+
 def tiny(device):
     """Every kernel at the smallest shapes that reach all of its branches."""
     from tinyllm.kernels.paged_attention import Shape
@@ -385,6 +459,8 @@ def tiny(device):
     check_inputs(device, guesses=2)
     for seed in range(4):
         check_verdicts(device, seed=seed)
+    counts = [check_drawn(device, dtype, seed=seed) for seed, dtype in enumerate((torch.float32, torch.float16))]
+    assert any(3 in some for some in counts) and any(0 in some for some in counts)  # all accepted, the first refused
 
 
 if __name__ == "__main__":

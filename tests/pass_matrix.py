@@ -31,7 +31,8 @@ from tinyllm.parallel.pipeline import PipelineLink, deal_layers, keep_stage
 from tinyllm.parallel.tensor import sample_apart, shard
 
 LAYOUTS = {"one": (1, 1), "two ranks": (2, 1), "two stages": (1, 2), "ranks and stages": (2, 2)}
-KINDS = ("plain", "log-probabilities", "prompt log-probabilities", "masks", "a draft's guesses", "guesses looked up")
+KINDS = ("plain", "log-probabilities", "prompt log-probabilities", "masks", "a draft's guesses", "guesses looked up",
+         "a draft's drawn guesses", "a draft's drawn guesses, cut")
 CONFIG = ModelConfig(vocab_size=33, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
                      num_key_value_heads=2, head_dim=16, max_position_embeddings=32, attention_bias=True,
                      attention_output_bias=True)  # fmt: skip
@@ -123,7 +124,10 @@ def play(make, kind):
     scheduler = Scheduler(12, 4, max_num_seqs=2, max_num_batched_tokens=6, max_model_len=20, speculator=speculator)
     core, requests = EngineCore(scheduler, runner), []
     for i, prompt in enumerate(([3, 9, 3, 9, 3], [5])):
-        params = SamplingParams(temperature=0.9 * (i % 2), seed=i, max_tokens=4, **(own if i == 0 else {}))
+        if "drawn" in kind and i:  # no seed: the ratio judges
+            params = SamplingParams(temperature=0.9, max_tokens=4, top_k=8 if "cut" in kind else -1)
+        else:
+            params = SamplingParams(temperature=0.9 * (i % 2), seed=i, max_tokens=4, **(own if i == 0 else {}))
         requests.append(Request(str(i), prompt, params, seed=i, grammar=odd if kind == "masks" and i == 0 else None))
         core.add(requests[-1])
     while any(r.finish_reason is None for r in requests):
@@ -136,9 +140,17 @@ def play(make, kind):
 def check(folder, kernels, layout, kind):
     """One cell: same tokens, and no step of another pass."""
     whole = load_model(folder, "float32", "cpu", PagedAttention())
-    expected, *_ = play(lambda *_: ModelRunner(whole, *SIZES, kernels="torch"), "plain" if "guesses" in kind else kind)
+    guesser = whole
+    if "drawn" in kind:  # the answer depends on the guesses, of which some must be refused
+        guesser = load_model(folder, "float32", "cpu", PagedAttention())
+        noise = torch.Generator().manual_seed(2)
+        for weight in guesser.parameters():
+            weight.add_(0.05 * torch.randn(weight.shape, generator=noise))
+    expected, *_ = play(lambda guesses, draft: ModelRunner(whole, *SIZES, kernels="torch", **(
+        {"num_guesses": guesses, "draft": guesser} if "drawn" in kind else {})),
+        "plain" if "guesses" in kind and "drawn" not in kind else kind)  # fmt: skip
     found, ran, accepted = play(lambda guesses, draft: Ranks(folder, kernels, *LAYOUTS[layout], guesses,
-                                                             whole if draft else None), kind)  # fmt: skip
+                                                             guesser if draft else None), kind)  # fmt: skip
     assert found == expected, (layout, kind, found, expected)
     general = kernels == "cpu" or kind.startswith("prompt")  # a prompt's scores need all its hidden vectors
     passes = ({kernels} if general else set()) | ({"recorded"} if kernels == "triton" else set())

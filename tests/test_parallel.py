@@ -150,6 +150,31 @@ def test_ranks_guess_ahead_and_one_that_dies_ends_every_request_with_the_reason(
     assert ended()
 
 
+def count_under_way(core):
+    """A list that gets, at each step, how many steps are under way with it."""
+    counts, submit = [], core.executor.submit
+
+    def watched(plan):
+        counts.append(len(core.in_flight) + 1)
+        submit(plan)
+
+    core.executor.submit = watched
+    return counts
+
+
+@pytest.mark.parametrize("guesser", [{"method": "ngram", "prompt_lookup_min": 1},
+                                     {"model": "fable-draft", "num_speculative_tokens": 3}], ids=["ngram", "draft"])
+def test_stages_guess_ahead_and_several_batches_are_under_way(alone, guesser):
+    llm, _, ended = spread(pipeline_parallel_size=2, speculative_config=guesser | {"adaptive": False})
+    under_way = count_under_way(llm.core)
+    check(llm, alone)
+    stats = llm.core.scheduler.speculator.stats
+    assert max(under_way) > 1 and stats.proposed.sum() > 0 and ("model" not in guesser or stats.accepted.sum() > 0)
+    del llm.core.executor.submit
+    del llm
+    assert ended()
+
+
 def test_stages_say_the_same_and_one_that_hangs_ends_the_engine_in_bounded_time(alone):
     llm, workers, ended = spread(pipeline_parallel_size=2)
     check(llm, alone)
@@ -219,11 +244,6 @@ def test_ranks_make_the_same_guesses_and_judge_them_alike(one_rank, config):
     for other, _, theirs in others:
         assert other == tokens
         assert [np.array(plan.drafts).tolist() for plan in theirs] == [np.array(plan.drafts).tolist() for plan in plans]
-
-
-def test_guesses_in_a_pipeline_are_refused():
-    with pytest.raises(ValueError, match="pipeline_parallel_size above 1"):
-        LLM("fable", pipeline_parallel_size=2, speculative_config={"method": "ngram"})
 
 
 def test_more_ranks_than_cards_are_refused_before_anything_starts(monkeypatch):

@@ -120,7 +120,7 @@ def test_a_draft_model_and_its_cache_are_within_the_share_of_the_card():
     assert num_blocks < rows * 2048 // 16, "the card has room for all: ask for more rows"
     drawn = SamplingParams(temperature=0.8, max_tokens=30, ignore_eos=True)  # without a seed: guesses are drawn
     assert all(len(o.outputs[0].token_ids) == 30 for o in llm.generate(prompts(40), drawn, use_tqdm=False))
-    assert llm.core.executor.draft_probs.q is not None
+    assert llm.core.executor.draft_probs.scores is not None
     assert torch.cuda.memory_reserved() <= torch.cuda.mem_get_info()[1] / 2
 
 

@@ -44,10 +44,6 @@ def check_args(args: "EngineArgs") -> None:
         raise ValueError(f"gpu_memory_utilization is {args.gpu_memory_utilization} but "
                          "must be above 0 and at most 1: it is the share of the memory "
                          "that the engine may use")
-    if args.speculative_config is not None and args.pipeline_parallel_size > 1:
-        raise ValueError("speculative_config is given together with "
-                         "pipeline_parallel_size above 1, which do not work together "
-                         "yet: leave one out, or use tensor_parallel_size")
     if args.distributed_executor_backend not in (None, "mp", "ray"):
         raise ValueError("distributed_executor_backend is "
                          f"{args.distributed_executor_backend!r} but must be "

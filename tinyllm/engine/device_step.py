@@ -23,7 +23,7 @@ from .step_inputs import StepInputs, count_samples
 from ..kernels.inputs import count_accepted, find_lines, find_tokens
 from ..kernels.linear import library_for
 from ..kernels.paged_attention import FEW_ROWS, Pages, cores, parts_for
-from ..kernels.sampling import gumbel_max
+from ..kernels.sampling import gumbel_max, verify_drawn
 from ..kernels.thresholds import find_pivots, top_logprobs
 from ..model.cuda_operations import CardInputs
 from ..model.transformer import Transformer
@@ -300,8 +300,9 @@ class DeviceStep:
         gumbel_max(scores, rows, batch.temperatures, batch.seeds, batch.row_prompt_lens,
                    ends, samples, batch.tokens, self.sampled, **options)
 
-    def sample_filtered(self, started: Started) -> None:
-        """After a step: sample once more, out of what top-k, top-p and min-p leave."""
+    def sample_filtered(self, started: Started) -> tuple[Tensor, Tensor]:
+        """After a step: sample once more, out of what top-k, top-p and min-p leave.
+        Returns which scores that are, for each line."""
         requests, lines = started.requests, started.lines
         rows, ends = (self.inputs[n][:requests] for n in ("rows", "ends"))
         if lines > 1:
@@ -310,6 +311,20 @@ class DeviceStep:
         pivots = find_pivots(scores, rows, self.batch.temperatures, self.batch.filters,
                              ends)
         self.decide(requests, lines, scores, cuts=pivots)
+        return pivots
+
+    def judge(self, started: Started, drawn: tuple[Tensor, Tensor],
+              cuts: tuple[Tensor, Tensor] | None) -> None:
+        """After a step: judge once more the guesses that were drawn. drawn: as
+        `DraftProbs.at_fixed_places` returns it; cuts: as `sample_filtered` does."""
+        batch, requests = self.batch, started.requests
+        lines = requests * started.lines
+        marks, kept = drawn
+        verify_drawn(self.head.whole(self.scores[:lines]), kept, self.drafts[:requests],
+                     *(self.inputs[n][:requests] for n in ("rows", "ends", "samples")),
+                     self.lines[1][:lines], marks, batch.temperatures, batch.seeds,
+                     batch.row_prompt_lens, batch.tokens, self.sampled, self.counts,
+                     self.lens, cuts)
 
     def start(self, plan: SchedulerOutput, in_order: bool,
               draft_starts: np.ndarray | None = None) -> Started:
@@ -437,12 +452,28 @@ class DraftStep(DeviceStep):
         width = self.width if first else 1
         self.compiled.run(self.run, size_for(counts, self.singles, [], width))
 
-    def guess(self, plan: SchedulerOutput) -> bool:
-        """All passes after a step. Returns whether there are guesses."""
+    def guess(self, plan: SchedulerOutput, filtered: bool,
+              drawn: tuple[Tensor, Tensor] | None) -> bool:
+        """All passes after a step. Returns whether there are guesses. filtered: whether
+        some request has top-k, top-p or min-p; drawn: as in `judge`."""
         some = bool(plan.samples.any())
         for j in range(self.after.num_guesses if some else 1):
             self.start_pass(plan, first=j == 0)
+            if some and (filtered or drawn):
+                self.guess_again(len(plan.rows), j, filtered, drawn)
         return some
+
+    def guess_again(self, requests: int, j: int, filtered: bool,
+                    drawn: tuple[Tensor, Tensor] | None) -> None:
+        """After the j-th pass: sample its guesses once more."""
+        batch, scores = self.batch, self.head.whole(self.scores[:requests])
+        rows, ends, samples = (self.inputs[n][:requests]
+                               for n in ("rows", "ends", "samples"))
+        cuts = (find_pivots(scores, rows, batch.temperatures, batch.filters, ends)
+                if filtered else None)
+        self.sample(scores, rows, ends, samples, cuts=cuts,
+                    guess=drawn and (drawn[0], drawn[1][:, j]))
+        self.after.guesses[-1].copy_(self.sampled)
 
     def first_logits(self, plan: SchedulerOutput, state) -> Tensor:
         """The first pass. state: a `DraftState`, where rows were judged by other means

@@ -157,18 +157,38 @@ def replace_rejected(tokens: Tensor, drafts: Tensor, count: Tensor,
 
 # %% ../../nbs/w19_speculative_runner.ipynb #04d5dad4
 class DraftProbs:
-    """The probabilities that guesses were drawn from, kept until they are judged.
+    """What guesses were drawn from, kept until they are judged.
 
-    whose: [rows] bool, on the host, which rows have drawn guesses; q: [rows, K, V]
-    probabilities, from the first such guess on. """
+    whose: [rows] bool, on the host, which rows have drawn guesses; scores: [rows, K, V]
+    float32, divided by the temperature and cut, from the first such guess on."""
 
-    def __init__(self, num_rows: int, k: int):
-        self.whose, self.k, self.q = np.zeros(num_rows, bool), k, None
+    def __init__(self, num_rows: int, k: int, vocab_size: int, device: torch.device):
+        self.whose, self.k, self.device = np.zeros(num_rows, bool), k, device
+        self.vocab_size = vocab_size
+        self.scores: Tensor | None = None
+        self.marks: Tensor | None = None  # `whose`, on the device
 
     def add(self, new: tuple[NewRequestData, ...]) -> None:
         """Write down which of these requests have drawn guesses."""
         for one in new:
             self.whose[one.row] = one.params.seed is None and not one.params.greedy
+            self.marks = None
+
+    def at_fixed_places(self, rows: np.ndarray) -> tuple[Tensor, Tensor] | None:
+        """If any of these rows has drawn guesses: [rows] int32, 1 for each that has,
+        and the scores."""
+        if not self.whose[rows].any():
+            return None
+        if self.marks is None:
+            self.marks = torch.from_numpy(self.whose.astype(np.int32)).to(self.device)
+        return self.marks, self.allocated()
+
+    def allocated(self) -> Tensor:
+        """The scores, of which there are none before somebody needs them."""
+        if self.scores is None:
+            self.scores = torch.zeros(len(self.whose), self.k, self.vocab_size,
+                                      device=self.device)
+        return self.scores
 
     def among(self, rows: np.ndarray, device: torch.device) -> Tensor | None:
         """Where in these rows those are whose guesses are drawn, or None."""
@@ -180,9 +200,7 @@ class DraftProbs:
         """The j-th guess of each row, [B], from the draft's logits, [B, V], with noise
         of its own."""
         filtered = filter_logits(logits, inputs)
-        if self.q is None:
-            self.q = filtered.new_zeros(len(self.whose), self.k, filtered.shape[-1])
-        self.q[rows, j] = filtered.softmax(-1)
+        self.allocated()[rows, j] = filtered
         return (filtered + gumbel_noise(inputs.seed, inputs.output_index, Purpose.DRAFT,
                                         filtered.shape[-1])).argmax(-1)
 
@@ -192,7 +210,7 @@ class DraftProbs:
         logits: [n, V], of all lines."""
         mine, drafts, first = lines.padded[at], lines.drafts[at], lines.first[at]
         p = filter_logits(logits, inputs)[mine[:, :-1]].softmax(-1)
-        q = self.q[lines.on_device[first]]
+        q = self.scores[lines.on_device[first]].softmax(-1)
         count, instead = verify_drawn(p, q, drafts, inputs.seed[first],
                                       inputs.output_index[first])
         return replace_rejected(tokens[at], drafts, count, instead), count
@@ -220,7 +238,7 @@ class Verifier:
             logits, lines.sampled, self.batch.tokens.shape[1], plan.masks)
         tokens = tokens[lines.padded]
         accepted = verify_own(tokens, lines.drafts)
-        drawn = (None if plan.drafts is None or self.probs.q is None
+        drawn = (None if plan.drafts is None or self.probs.scores is None
                  else self.probs.among(rows, tokens.device))
         if drawn is not None:
             given, count = self.probs.judge(drawn, lines, logits, inputs, tokens)

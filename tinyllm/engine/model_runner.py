@@ -118,7 +118,8 @@ class ModelRunner:
         self.sample_share = sample_share
         self.num_guesses, self.proposer = num_guesses, None
         if num_guesses:
-            self.draft_probs = DraftProbs(max_num_seqs, num_guesses)
+            self.draft_probs = DraftProbs(max_num_seqs, num_guesses,
+                                          model.config.vocab_size, self.device)
             self.verifier = Verifier(self.batch, self.sampler, self.draft_probs)
         if draft is not None:
             small = DraftModel(draft, num_blocks, block_size, max_model_len,
@@ -158,10 +159,7 @@ class ModelRunner:
 
     def samples_at_fixed_places(self, plan: SchedulerOutput) -> bool:
         """Whether a recorded step can sample all rows, and judge and make guesses."""
-        special, rows = self.batch.special, plan.rows
-        if self.proposer is not None and (plan.guess or plan.drafts is not None):
-            special = special | self.batch.filtered | self.draft_probs.whose
-        return plan.masks is None and not special[rows].any()
+        return plan.masks is None and not self.batch.special[plan.rows].any()
 
     def run_device_step(self, plan: SchedulerOutput) -> None:
         """A step at fixed places: recorded, or at least of one function."""
@@ -188,11 +186,15 @@ class ModelRunner:
             self.pending.append(PendingResult(*send(tensors), [], self.num_guesses > 0,
                                               drafted))
         else:
-            if self.batch.filtered[plan.rows].any():
-                step.sample_filtered(started)
+            filtered = bool(self.batch.filtered[plan.rows].any())
+            drawn = (self.draft_probs.at_fixed_places(plan.rows)
+                     if self.draft_step is not None else None)
+            cuts = step.sample_filtered(started) if filtered else None
+            if drawn and plan.drafts is not None:
+                step.judge(started, drawn, cuts)
             output = step.fetch(plan, started)
             if (self.draft_step is not None and plan.guess
-                    and self.draft_step.guess(plan)):
+                    and self.draft_step.guess(plan, filtered, drawn)):
                 if self.link.is_first:  # it is enough that the device knows them
                     shape = len(plan.rows), self.num_guesses
                     output.drafts = np.zeros(shape, np.int64)

@@ -86,11 +86,17 @@ class RunningBatch:
         self.free_rows[row % self.micro_batches].append(row)
         return row
 
+    def of_next_turn(self, rows: np.ndarray) -> np.ndarray:
+        """Return those of `rows` that belong to the next micro-batch."""
+        turn = (self.turn + 1) % self.micro_batches
+        return (rows if self.micro_batches == 1
+                else rows[rows % self.micro_batches == turn])
+
     def next_micro_batch(self, rows: np.ndarray) -> np.ndarray:
         """Turn to the next micro-batch and return those of `rows` that belong to it."""
+        found = self.of_next_turn(rows)
         self.turn = (self.turn + 1) % self.micro_batches
-        return (rows if self.micro_batches == 1
-                else rows[rows % self.micro_batches == self.turn])
+        return found
 
 # %% ../../nbs/w48_request_queue.ipynb #b69e3aa2
 class RequestQueue:

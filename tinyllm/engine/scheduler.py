@@ -172,11 +172,12 @@ class Scheduler:
         """Return the next step; None when no request can compute anything before a step
         under way is done, or when guesses are wanted and its tokens must be known."""
         manager, queue = self.kv_cache_manager, self.queue
-        rows = queue.running_rows
-        guess = self.speculator is not None and self.speculator.wants(len(rows))
-        if guess and (self.batch.num_tokens[rows] > self.batch.num_known[rows]).any():
-            return None
         for _ in range(self.batch.micro_batches):
+            rows = self.batch.of_next_turn(queue.running_rows)
+            guess = self.speculator is not None and self.speculator.wants(len(rows))
+            unknown = self.batch.num_tokens[rows] > self.batch.num_known[rows]
+            if guess and unknown.any():
+                return None
             rows, counts, preempted, served = schedule_running(
                 manager, queue, self.budget, self.speculator if guess else None)
             self.num_preemptions += len(preempted)

@@ -142,7 +142,7 @@ def build_distributed_core(args: EngineArgs, max_model_len: int) -> EngineCore:
     executor.start(num_blocks)
     scheduler = build_scheduler(args, num_blocks, max_model_len, proposer)
     depth = args.pipeline_parallel_size - (args.async_scheduling is False)
-    return EngineCore(scheduler, executor, depth=0 if proposer is not None else depth)
+    return EngineCore(scheduler, executor, depth)
 
 
 def build_replica_core(args: EngineArgs, max_model_len: int,
