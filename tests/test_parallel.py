@@ -339,3 +339,11 @@ def test_micro_batches_take_turns_and_no_row_waits_for_itself():
         assert not set(before.rows.tolist()) & set(after.rows.tolist())
     assert all(len(plan.rows) == 2 for plan in plans)
     assert np.array_equal(plans[0].rows, plans[3].rows)
+
+
+def test_requests_that_come_together_are_shared_out_among_micro_batches():
+    """One batch would have room for all of them, and every other stage would wait."""
+    scheduler = Scheduler(64, 4, max_num_seqs=30, max_num_batched_tokens=64, max_model_len=64, micro_batches=3)
+    for i in range(8):
+        scheduler.add(Request(str(i), [1, 2, 3], SamplingParams(max_tokens=9)))
+    assert [len(scheduler.schedule().rows) for _ in range(6)] == [3, 3, 2, 3, 3, 2]

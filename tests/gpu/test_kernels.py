@@ -114,3 +114,12 @@ def test_step_inputs_are_found():
 def test_lines_and_verdicts_are_found(k):
     for seed, requests in enumerate((1, 5, 300)):
         checks.check_verdicts("cuda", requests, k, seed)
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=str)
+@pytest.mark.parametrize("vocab", (50, 4096, 128_256))
+def test_drawn_guesses_are_judged_as_chapter_18_has_it(vocab, dtype):
+    counts = [checks.check_drawn("cuda", dtype, vocab, 40, k, seed=k, closeness=c)
+              for k in (1, 3, 5) for c in (0.05, 0.5)]  # fmt: skip
+    print(f"\n{[sum(some) / len(some) for some in counts]} guesses stand on average")
+    assert any(max(some) == 5 for some in counts) and any(min(some) == 0 for some in counts)

@@ -49,10 +49,12 @@ class RunningBatch:
         self.free_rows = [list(range(first, num_rows, micro_batches))[::-1]
                           for first in range(micro_batches)]
 
-    @property
-    def has_free_row(self) -> bool:
-        """Whether the micro-batch being scheduled has room for one more request."""
-        return bool(self.free_rows[self.turn])
+    def has_room(self, num_requests: int) -> bool:
+        """Return whether one more request may join the micro-batch being scheduled: it
+        has a free row, and not yet its share of so many requests in all."""
+        free = len(self.free_rows[self.turn])
+        rows = len(range(self.turn, len(self.requests), self.micro_batches))
+        return free > 0 and rows - free < -(-num_requests // self.micro_batches)
 
     def add_request(self, request: Request, token_ids: np.ndarray, num_computed: int,
                     num_cached_blocks: int) -> int:
@@ -114,6 +116,10 @@ class RequestQueue:
         self.waiting: list[tuple] = []
         self.running: list[Request] = []
         self.running_rows = np.zeros(0, np.int64)
+
+    def __len__(self) -> int:
+        """How many requests wait or run."""
+        return len(self.waiting) + len(self.running)
 
     def key(self, request: Request) -> tuple[int, int]:
         """Return what requests are ordered by: smaller goes first."""

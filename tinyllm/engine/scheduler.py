@@ -114,7 +114,7 @@ def admit(manager: KVCacheManager, queue: RequestQueue, budget: int,
     Returns how many tokens each computes, and what the runner must know of it.
     """
     counts, new_requests = [], []
-    while (budget > 0 and manager.batch.has_free_row
+    while (budget > 0 and manager.batch.has_room(len(queue))
            and (request := queue.peek_request()) is not None):
         token_ids = np.array(request.prompt_token_ids + request.output_token_ids,
                              np.int32)
