@@ -1,10 +1,15 @@
 """Two cards say what one says: ranks that share layers, recorded or not, and stages of a pipeline."""
 
+import os
+import signal
+import subprocess
+
 import pytest
 import torch
 from test_engine_on_cuda import SHARE_OF_TIES, TIE, compare, prompts, reference, wishes  # noqa: F401
 
 from tinyllm.llm import LLM, SamplingParams
+from tinyllm.parallel.executors import EngineDeadError
 
 CARDS = torch.cuda.device_count()
 pytestmark = pytest.mark.skipif(CARDS < 2, reason=f"needs two cards, and this machine has {CARDS}")
@@ -77,6 +82,65 @@ def test_guesses_change_no_token(ranks, one_card, reference):  # noqa: F811
     llm = LLM("fable", tensor_parallel_size=ranks, speculative_config=draft, **FEW)
     check(llm, one_card, reference)
     assert any(p.greedy for p in params) and llm.core.scheduler.speculator.stats.accepted.sum() > 0
+
+
+@pytest.mark.parametrize("guesser", [None, {"model": "fable-draft", "num_speculative_tokens": 3}],
+                         ids=["plain", "draft"])
+@pytest.mark.parametrize("layout", ["tensor_parallel_size", "pipeline_parallel_size"])
+def test_every_feature_of_the_engine_holds_on_two_cards(layout, guesser):
+    params = [SamplingParams(temperature=0.8 * (i % 2), seed=i, max_tokens=24, ignore_eos=True, **wish) for i, wish in
+              enumerate(({}, {"top_p": 0.9}, {"logprobs": 2}, {"prompt_logprobs": 1}, {"repetition_penalty": 1.2},
+                         {"logit_bias": {5: 4.0}}, {"bad_words": ["king"]}, {"min_tokens": 9, "top_k": 20}) * 2)]
+    found, expected = (LLM("fable", speculative_config=guesser, **options, **FEW).generate(
+        prompts(16, 3), params, use_tqdm=False) for options in ({layout: 2}, {}))
+    differ = sum(a.outputs[0].token_ids != b.outputs[0].token_ids for a, b in zip(found, expected, strict=True))
+    assert differ <= 1
+    for ours, theirs in zip(found[2::8], expected[2::8], strict=True):
+        assert ours.outputs[0].cumulative_logprob == pytest.approx(theirs.outputs[0].cumulative_logprob, abs=0.05)
+    assert all(out.prompt_logprobs[1] for out in found[3::8] if len(out.prompt_token_ids) > 1)
+
+
+def test_drawn_guesses_are_judged_alike_by_two_ranks():
+    draft = {"model": "fable-draft", "num_speculative_tokens": 3, "adaptive": False}
+    params = [SamplingParams(temperature=0.8, max_tokens=40, ignore_eos=True, top_p=p) for p in (1.0, 0.9) * 8]
+    llm = LLM("fable", tensor_parallel_size=2, speculative_config=draft, **FEW)
+    assert all(len(o.outputs[0].token_ids) == 40 for o in llm.generate(prompts(16, 4), params, use_tqdm=False))
+    assert llm.core.scheduler.speculator.stats.accepted.sum() > 100
+
+
+@pytest.mark.parametrize("layout", ["tensor_parallel_size", "pipeline_parallel_size"])
+def test_a_rank_that_dies_ends_every_request_with_the_reason(layout):
+    llm = LLM("fable", **{layout: 2}, **FEW)
+    workers = llm.core.executor.workers
+    streams = [llm.stream("Once upon a time", SamplingParams(max_tokens=1500, ignore_eos=True)) for _ in range(3)]
+    for stream in streams:
+        next(stream)
+    os.kill(workers[1].pid, signal.SIGKILL)
+    for stream in streams:
+        with pytest.raises(EngineDeadError, match=r"signal 9|make a new one"):
+            list(stream)
+    for worker in workers:
+        worker.wait(30)
+
+
+def test_copies_on_cards_of_their_own_say_the_same_and_outlive_each_other(one_card):
+    llm, params = LLM("fable", data_parallel_size=2, **FEW), wishes(30)
+    found = llm.generate(prompts(30), params, use_tqdm=False)
+    differ = sum(a.outputs[0].token_ids != b.outputs[0].token_ids for a, b in zip(found, one_card, strict=True))
+    assert differ <= 2
+    workers = [transport.worker for transport in llm.core.transports.values()]
+    cards = subprocess.run(["nvidia-smi", "--query-compute-apps=pid,gpu_uuid", "--format=csv,noheader"],
+                           capture_output=True, text=True).stdout  # fmt: skip
+    where = {line.split(", ")[0]: line.split(", ")[1] for line in cards.splitlines() if ", " in line}
+    if {str(worker.pid) for worker in workers} <= set(where):  # a container may hide processes
+        assert len({where[str(worker.pid)] for worker in workers}) == 2
+    streams = [llm.stream("Once upon a time", SamplingParams(max_tokens=400, temperature=0, ignore_eos=True))
+               for _ in range(4)]  # fmt: skip
+    for stream in streams:
+        next(stream)
+    os.kill(workers[0].pid, signal.SIGKILL)
+    last = [list(stream)[-1].outputs[0].token_ids for stream in streams]
+    assert all(len(tokens) == 400 for tokens in last) and list(llm.core.transports) == [1]
 
 
 def test_more_ranks_than_cards_are_refused_with_both_figures():
