@@ -30,7 +30,7 @@ KERNELS = {  # (module, kernel): types of arguments, constants, warps, stages
     ("linear", "one_row"): ([BF, BF, BF, BF, BF, "i32", "i32", "fp32"], dict(
         NORM=True, GATE=True, ADD=False, BIAS=False, PDL=True, OUTPUTS=4, TILE=512, STAGES=6), 2, 3),
     ("sampling", "gumbel_max"): (
-        [BF, I32, F32, I64, I32, I32, F32, I32, F32, I32, I32, F32, "i32", "i32", "i32", "i32"],
+        [BF, I32, F32, I64, I32, I32, F32, I32, F32, I32, I32, F32, I64, "i32", "i32", "i32", "i32"],
         dict(SKIP=1, FILTER=True, GUESS=True, FAST=True, PDL=True, BLOCK=2048), 4, 3),
     ("sampling", "verify_drawn"): ([BF, F32, I64, I32, I32, I32, I32, I32, F32, I64, I32, F32, I32, I64, I64, I64, I32,
                                     "i32", "i32", "i32"], dict(GUESSES=3, FILTER=True, FAST=True, BLOCK=2048), 8, 3),
@@ -46,6 +46,8 @@ KERNELS = {  # (module, kernel): types of arguments, constants, warps, stages
     ("inputs", "write_guesses"): ([I32, I32, I32, I64, "i32", "i32"], dict(GUESSES=3, BLOCK=128), 4, 3),
     ("inputs", "find_lines"): ([I32, I32, I32, I32, I64, I32, I64, I32, I32, I32, "i32"],
                                dict(LINES=4, BLOCK=128), 4, 3),
+    ("inputs", "follow_step"): ([I32, I32, I32, I32, I32, I32, I32, I32, I32, I32, I64, "i32"], dict(BLOCK=256), 4, 3),
+    ("inputs", "follow_guess"): ([I32, I32, I32, I64, "i32", "i32"], dict(BLOCK=256), 4, 3),
     ("inputs", "count_accepted"): ([I64, I64, I32, I32, I64, I32, "i32"], dict(GUESSES=3, BLOCK=128), 4, 3),
     ("inputs", "find_tokens"): ([I32, I32, I32, I64, I32, I64, I32, I32, "i32", "i32", "i32", "i32"],
                                 dict(PAGE=16, SINGLE=False, PDL=True, BLOCK=128), 4, 3),

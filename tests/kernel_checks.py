@@ -352,12 +352,19 @@ def check_verdicts(device, requests=5, k=3, seed=0):
     assert lens.tolist() == torch.where(samples > 0, ends - samples + accepted + 2, ends).tolist()
 
 
+def what_stays(logits, heat, cuts):
+    """Scores after `find_pivots`: which of those that a float32 sum may put on either side stay is its decision."""
+    scores, (cut, last) = logits.float() / heat[:, None], (x[:, None] for x in cuts)
+    ids = torch.arange(logits.shape[1], device=logits.device)
+    return scores.masked_fill(~((scores > cut) | ((scores == cut) & (ids <= last))), -torch.inf)
+
+
 def check_drawn(device, dtype, vocab=50, number=6, k=3, seed=0, closeness=0.5):
     """Guesses have their own noise and their scores are kept; they are judged, and replaced, as chapter 18 has it."""
     from tinyllm.engine.draft import replace_rejected
     from tinyllm.engine.noise import Purpose, gumbel_noise
     from tinyllm.engine.params import SamplingParams
-    from tinyllm.engine.sampling import SamplingInputs, filter_logits, sample
+    from tinyllm.engine.sampling import SamplingInputs
     from tinyllm.engine.speculative import verify_drawn as verify_in_torch
     from tinyllm.kernels.sampling import gumbel_max, verify_drawn
     from tinyllm.kernels.thresholds import find_pivots
@@ -390,13 +397,15 @@ def check_drawn(device, dtype, vocab=50, number=6, k=3, seed=0, closeness=0.5):
                   + closeness * torch.randn(number, vocab, generator=g).to(device)).to(dtype)
         inputs = SamplingInputs.from_params(wishes, seeds, [done + j] * number, vocab, device)
         ends, out = prompts + done + j, torch.zeros(number, dtype=torch.int64, device=device)
-        gumbel_max(logits, rows, *wish, ends, one, tokens, out, find_pivots(logits, rows, heat, filters, ends),
-                   guess=(drawn, kept[:, j]))
-        left = filter_logits(logits.float(), inputs)
+        cuts = find_pivots(logits, rows, heat, filters, ends)
+        turn = torch.tensor([j], device=device)
+        gumbel_max(logits, rows, *wish, ends, one, tokens, out, cuts, guess=(drawn, kept, turn))
+        left = what_stays(logits, own.temperature, cuts)
         q.append(left.softmax(-1))
         noise = gumbel_noise(inputs.seed, inputs.output_index, Purpose.DRAFT, vocab)
         assert out[:-1].tolist() == (left + noise).argmax(-1)[:-1].tolist()
-        assert out[-1] == sample(logits.float(), inputs)[-1]
+        own_noise = gumbel_noise(inputs.seed, inputs.output_index, Purpose.TARGET, vocab)
+        assert out[-1] == (left + own_noise).argmax(-1)[-1]
         assert torch.allclose(kept[at[:-1], j].softmax(-1), q[-1][:-1], atol=1e-5)
         guesses[:, j] = torch.where(torch.tensor(guessed, device=device) > j, out, -1)
     assert kept[at[-1]].isnan().all()
@@ -410,9 +419,7 @@ def check_drawn(device, dtype, vocab=50, number=6, k=3, seed=0, closeness=0.5):
     before, counts, lens = sampled.clone(), torch.full((number,), -5, device=device), ends.clone()
     verify_drawn(truth, kept, guesses, rows, ends, samples, line_ends, drawn, *wish, tokens, sampled, counts, lens,
                  cuts)
-    inputs = SamplingInputs.from_params([w for w in wishes for _ in range(k + 1)], [0] * number * (k + 1),
-                                        [0] * number * (k + 1), vocab, device)
-    p = filter_logits(truth.float(), inputs).softmax(-1).view(number, k + 1, vocab)[:, :-1]
+    p = what_stays(truth, own.temperature.repeat_interleave(k + 1), cuts).softmax(-1).view(number, k + 1, vocab)[:, :-1]
     count, instead = verify_in_torch(p, torch.stack(q, 1), guesses, own.seed, torch.full_like(own.seed, done))
     expected = replace_rejected(before.view(number, k + 1), guesses, count, instead)
     assert counts.tolist() == [*(count[:-1] + 1).tolist(), -5], (counts, count)

@@ -282,7 +282,7 @@ class Machine:
     def run(self, seconds, brings, steps, batch=1):
         """seconds, brings: for steps without and with guesses; tokens are for each request."""
         for _ in range(steps):
-            guess = self.proposer.wants(batch)
+            guess = self.proposer.limit(batch) > 0
             self.proposer.begin_step()
             self.now += seconds[guess]
             self.tokens += brings[guess] * batch

@@ -82,7 +82,7 @@ class SchedulerOutput:
     masks: tuple[np.ndarray, np.ndarray] | None = None
     # [B, K] draft tokens to be verified, -1 where there is none
     drafts: np.ndarray | None = None
-    guess: bool = True  # whether the draft model, if there is one, makes the next ones
+    most_guesses: int = 2**30  # that a draft model, if there is one, makes next
 
 
 class EngineCoreOutput(NamedTuple):

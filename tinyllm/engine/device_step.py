@@ -20,7 +20,8 @@ from .sampler import OutputHead
 from .logits_edits import edit_logits
 from .sampling import SamplingInputs, gather_logprobs, sample
 from .step_inputs import StepInputs, count_samples
-from ..kernels.inputs import count_accepted, find_lines, find_tokens
+from ..kernels.inputs import (count_accepted, find_lines, find_tokens,
+                                    follow_guess, follow_step)
 from ..kernels.linear import library_for
 from ..kernels.paged_attention import FEW_ROWS, Pages, cores, parts_for
 from ..kernels.sampling import gumbel_max, verify_drawn
@@ -171,21 +172,21 @@ class DeviceStep:
     model: with the operations of a card. first, last: whether it has the embedding and
     the output head, or is a stage between others; `received` and `handed` are then what
     comes in and goes out, [T, d]. num_guesses: the most guesses that a step verifies
-    for each request. drafted: whether a draft model follows; `lens` is then how many
-    tokens each text has after the step.
+    for each request. drawn: as `DraftProbs.at_fixed_places` returns it, where a draft
+    model follows; `lens` is then how many tokens each text has after the step.
     """
 
     def __init__(self, model: Transformer, head: OutputHead | None, caches,
                  batch: InputBatch, max_num_batched_tokens: int, *,
-                 num_guesses: int = 0, drafted: bool = False, record: bool,
-                 quiet: bool = False):
+                 num_guesses: int = 0, drawn: tuple[Tensor, Tensor] | None = None,
+                 record: bool, quiet: bool = False):
         self.model, self.head, self.caches, self.batch = model, head, caches, batch
-        self.drafted = drafted
+        self.drawn = drawn
         rows, self.block_size = len(batch.tokens), caches[0][0].shape[1]
         updates = max_num_batched_tokens // self.block_size + 2 * rows
         # a draft model has written its guesses itself
         self.inputs = StepInputs(rows, updates, batch.device,
-                                 0 if drafted else num_guesses)
+                                 0 if drawn else num_guesses)
         weight, width = next(model.parameters()), model.config.hidden_size
         new = {"dtype": weight.dtype, "device": batch.device}
         self.group = (model.config.num_attention_heads
@@ -276,12 +277,14 @@ class DeviceStep:
                                for n in ("rows", "ends", "samples"))
         if most <= 1:
             self.sample(scores, rows, ends, samples, **options)
-            if self.drafted:
+            if self.drawn:
                 self.lens[:requests] = ends + samples
             return
         self.sample(scores, *(x[: requests * most] for x in self.lines), **options)
         count_accepted(self.sampled[: requests * most].view(requests, most),
                        self.drafts[:requests], ends, samples, self.counts, self.lens)
+        if self.drawn and scores.shape[1] == self.drawn[1].shape[2]:
+            self.judge(scores, requests, options.get("cuts"))
 
     def score(self, hidden: Tensor, out: Tensor) -> Tensor:
         """Logits in the model's own type into out, [B, share], whose columns beyond
@@ -300,31 +303,30 @@ class DeviceStep:
         gumbel_max(scores, rows, batch.temperatures, batch.seeds, batch.row_prompt_lens,
                    ends, samples, batch.tokens, self.sampled, **options)
 
-    def sample_filtered(self, started: Started) -> tuple[Tensor, Tensor]:
-        """After a step: sample once more, out of what top-k, top-p and min-p leave.
-        Returns which scores that are, for each line."""
+    def judge(self, scores: Tensor, requests: int,
+              cuts: tuple[Tensor, Tensor] | None = None) -> None:
+        """Judge the guesses that were drawn. scores: of all tokens, [B * (K+1), V];
+        cuts: which of them stay."""
+        batch, (marks, kept) = self.batch, self.drawn
+        verify_drawn(scores, kept, self.drafts[:requests],
+                     *(self.inputs[n][:requests] for n in ("rows", "ends", "samples")),
+                     self.lines[1][: len(scores)], marks, batch.temperatures,
+                     batch.seeds, batch.row_prompt_lens, batch.tokens, self.sampled,
+                     self.counts, self.lens, cuts)
+
+    def decide_again(self, started: Started, filtered: bool) -> None:
+        """After a step: sample and judge once more with the scores of all ranks, out of
+        what top-k, top-p and min-p leave if some request wants that."""
         requests, lines = started.requests, started.lines
+        scores = self.head.whole(self.scores[: requests * lines])
+        if not filtered:
+            return self.judge(scores, requests)
         rows, ends = (self.inputs[n][:requests] for n in ("rows", "ends"))
         if lines > 1:
             rows, ends = (x[: requests * lines] for x in self.lines[:2])
-        scores = self.head.whole(self.scores[: requests * lines])
         pivots = find_pivots(scores, rows, self.batch.temperatures, self.batch.filters,
                              ends)
         self.decide(requests, lines, scores, cuts=pivots)
-        return pivots
-
-    def judge(self, started: Started, drawn: tuple[Tensor, Tensor],
-              cuts: tuple[Tensor, Tensor] | None) -> None:
-        """After a step: judge once more the guesses that were drawn. drawn: as
-        `DraftProbs.at_fixed_places` returns it; cuts: as `sample_filtered` does."""
-        batch, requests = self.batch, started.requests
-        lines = requests * started.lines
-        marks, kept = drawn
-        verify_drawn(self.head.whole(self.scores[:lines]), kept, self.drafts[:requests],
-                     *(self.inputs[n][:requests] for n in ("rows", "ends", "samples")),
-                     self.lines[1][:lines], marks, batch.temperatures, batch.seeds,
-                     batch.row_prompt_lens, batch.tokens, self.sampled, self.counts,
-                     self.lens, cuts)
 
     def start(self, plan: SchedulerOutput, in_order: bool,
               draft_starts: np.ndarray | None = None) -> Started:
@@ -380,10 +382,11 @@ class DeviceStep:
             counts[:count] if lines > 1 else None, None, plan.samples, started.order,
             self.copy_to_host(slice(0, used)))
 
-    def fetch_guesses(self, pending: PendingOutput) -> None:
-        """Let `pending` wait for the guesses too that a draft model has made since."""
+    def fetch_guesses(self, pending: PendingOutput, count: int) -> None:
+        """Let `pending` wait for the guesses too, so many for each request, that a draft
+        model has made since."""
         sampled, counts, guesses = self.arrays[self.inputs.turn]
-        guesses = guesses.reshape(self.guesses.shape)[:, : len(pending.tokens)]
+        guesses = guesses.reshape(self.guesses.shape)[:count, : len(pending.tokens)]
         pending.event = self.copy_to_host(slice(len(sampled) + len(counts), None))
         pending.drafts = guesses.T
 
@@ -392,13 +395,15 @@ class DraftStep(DeviceStep):
     """The passes of a draft model, as steps whose inputs the device writes.
 
     after: the target's step. Sizes: requests, times one token, or in the first of k
-    passes times as many as the target's step and one more. Has the methods
-    `first_logits` and `next_logits` of a `DraftProposer`.
+    passes times as many as the target's step and one more. turn: the number of the last
+    pass, on the device. Has the methods `first_logits` and `next_logits` of a
+    `DraftProposer`.
     """
 
     def __init__(self, after: DeviceStep, model: Transformer, head: OutputHead, caches,
                  *, record: bool, quiet: bool = False):
         self.after, self.width = after, after.num_guesses + 2
+        self.turn = torch.zeros(1, dtype=torch.int64, device=after.batch.device)
         super().__init__(model, head, caches, after.batch, 0, record=record,
                          quiet=quiet)
 
@@ -409,38 +414,32 @@ class DraftStep(DeviceStep):
 
     def run(self, tokens: int, most: int) -> None:
         """A pass. It ends with a guess for each request, written behind its text and to
-        the end of the target's `guesses`."""
+        the target's `guesses`."""
         requests = min(tokens // most, len(self.batch.tokens))
-        (self.go_on if most == 1 else self.follow)(requests)
+        rows, starts, ends, samples = (self.inputs[n][:requests] for n in
+                                       ("rows", "starts", "ends", "samples"))
+        query_starts, step = self.inputs["query_starts"], self.after
+        if most == 1:
+            follow_guess(starts, ends, query_starts, self.turn,
+                         self.batch.tokens.shape[1])
+        else:
+            follow_step([step.inputs[n][:requests] for n in
+                         ("rows", "draft_starts", "ends", "samples")],
+                        step.lens[:requests], (rows, starts, ends, samples),
+                        query_starts, self.turn)
         token_ids, inputs = self.find(tokens, requests, most)
         hidden = self.model(token_ids, inputs, self.caches,
                             ends=None if most == 1 else inputs.pages.query_starts[1:],
                             out=self.hidden[:requests])
-        self.decide(requests, 1, self.score(hidden, self.scores[:requests]))
-        guesses = self.after.guesses
-        guesses.copy_(torch.cat((guesses[1:], self.sampled[None])))
+        self.draw(requests, self.score(hidden, self.scores[:requests]))
 
-    def follow(self, requests: int) -> None:
-        """The target's step as it has turned out, as inputs."""
-        mine, its = ({n: inputs[n][:requests] for n in
-                      ("rows", "starts", "ends", "samples", "draft_starts")}
-                     for inputs in (self.inputs, self.after.inputs))
-        lens = self.after.lens[:requests] * (its["ends"] > 0)
-        mine["rows"].copy_(its["rows"])
-        mine["starts"].copy_(its["draft_starts"])
-        mine["ends"].copy_(lens)
-        mine["samples"].copy_(its["samples"].clamp(max=1))
-        self.inputs["query_starts"][1 : requests + 1] = (
-            lens - its["draft_starts"]).cumsum(0)
-
-    def go_on(self, requests: int) -> None:
-        """The next token of each request that there is, as inputs."""
-        ends, most = self.inputs["ends"][:requests], self.batch.tokens.shape[1]
-        real = (ends > 0).int()
-        starts = ends.clamp(max=most - 1)
-        self.inputs["starts"][:requests] = starts
-        self.inputs["query_starts"][1 : requests + 1] = real.cumsum(0)
-        ends.copy_(starts + real)
+    def draw(self, requests: int, scores: Tensor, **options) -> None:
+        """From scores to guesses. options: of `gumbel_max`."""
+        rows, ends, samples = (self.inputs[n][:requests]
+                               for n in ("rows", "ends", "samples"))
+        self.sample(scores, rows, ends, samples, guess=(*self.after.drawn, self.turn),
+                    **options)
+        self.after.guesses.index_copy_(0, self.turn, self.sampled[None])
 
     def start_pass(self, plan: SchedulerOutput, first: bool) -> None:
         """The next pass after a step of the target."""
@@ -452,28 +451,19 @@ class DraftStep(DeviceStep):
         width = self.width if first else 1
         self.compiled.run(self.run, size_for(counts, self.singles, [], width))
 
-    def guess(self, plan: SchedulerOutput, filtered: bool,
-              drawn: tuple[Tensor, Tensor] | None) -> bool:
-        """All passes after a step. Returns whether there are guesses. filtered: whether
-        some request has top-k, top-p or min-p; drawn: as in `judge`."""
-        some = bool(plan.samples.any())
-        for j in range(self.after.num_guesses if some else 1):
+    def guess(self, plan: SchedulerOutput, filtered: bool) -> int:
+        """All passes after a step. Returns how many guesses each row has. filtered:
+        whether some request has top-k, top-p or min-p."""
+        count, requests = min(plan.most_guesses, self.after.num_guesses), len(plan.rows)
+        count = count if plan.samples.any() else 0
+        for j in range(max(count, 1)):
             self.start_pass(plan, first=j == 0)
-            if some and (filtered or drawn):
-                self.guess_again(len(plan.rows), j, filtered, drawn)
-        return some
-
-    def guess_again(self, requests: int, j: int, filtered: bool,
-                    drawn: tuple[Tensor, Tensor] | None) -> None:
-        """After the j-th pass: sample its guesses once more."""
-        batch, scores = self.batch, self.head.whole(self.scores[:requests])
-        rows, ends, samples = (self.inputs[n][:requests]
-                               for n in ("rows", "ends", "samples"))
-        cuts = (find_pivots(scores, rows, batch.temperatures, batch.filters, ends)
-                if filtered else None)
-        self.sample(scores, rows, ends, samples, cuts=cuts,
-                    guess=drawn and (drawn[0], drawn[1][:, j]))
-        self.after.guesses[-1].copy_(self.sampled)
+            if count and filtered:
+                rows, ends = (self.inputs[n][:requests] for n in ("rows", "ends"))
+                scores = self.head.whole(self.scores[:requests])
+                self.draw(requests, scores, cuts=find_pivots(
+                    scores, rows, self.batch.temperatures, self.batch.filters, ends))
+        return count
 
     def first_logits(self, plan: SchedulerOutput, state) -> Tensor:
         """The first pass. state: a `DraftState`, where rows were judged by other means
@@ -486,3 +476,4 @@ class DraftStep(DeviceStep):
         """The j-th pass. Returns what may follow, [B', V] logits."""
         self.start_pass(plan, first=j == 0)
         return self.scores_of(plan)
+

@@ -160,27 +160,28 @@ class DraftProbs:
     """What guesses were drawn from, kept until they are judged.
 
     whose: [rows] bool, on the host, which rows have drawn guesses; scores: [rows, K, V]
-    float32, divided by the temperature and cut, from the first such guess on."""
+    float32, divided by the temperature and cut, from the first such guess on; marks:
+    `whose` on the device, where recorded steps judge."""
 
     def __init__(self, num_rows: int, k: int, vocab_size: int, device: torch.device):
         self.whose, self.k, self.device = np.zeros(num_rows, bool), k, device
         self.vocab_size = vocab_size
         self.scores: Tensor | None = None
-        self.marks: Tensor | None = None  # `whose`, on the device
+        self.marks: Tensor | None = None
 
     def add(self, new: tuple[NewRequestData, ...]) -> None:
         """Write down which of these requests have drawn guesses."""
         for one in new:
             self.whose[one.row] = one.params.seed is None and not one.params.greedy
-            self.marks = None
+        if new and self.marks is not None:
+            self.marks.copy_(torch.from_numpy(self.whose.astype(np.int32)))
 
-    def at_fixed_places(self, rows: np.ndarray) -> tuple[Tensor, Tensor] | None:
-        """If any of these rows has drawn guesses: [rows] int32, 1 for each that has,
-        and the scores."""
-        if not self.whose[rows].any():
-            return None
+    def at_fixed_places(self) -> tuple[Tensor, Tensor]:
+        """[rows] int32 on the device, 1 for each row with drawn guesses, kept up to
+        date from now on; and the scores."""
         if self.marks is None:
-            self.marks = torch.from_numpy(self.whose.astype(np.int32)).to(self.device)
+            self.marks = torch.zeros(len(self.whose), dtype=torch.int32,
+                                     device=self.device)
         return self.marks, self.allocated()
 
     def allocated(self) -> Tensor:
@@ -275,29 +276,31 @@ class DraftProposer:
             self.followed[one.row] = self.batch.tokens.shape[1]
         starts = np.minimum(self.followed[rows], plan.starts)
         self.followed[rows] = starts
-        if plan.guess:
+        if plan.most_guesses:
             # a row that is too far behind for this step goes on with a gap
             late = np.cumsum(plan.starts - starts) > self.most
             self.starts = np.where(late, plan.starts, starts)
             self.followed[rows] = plan.starts + plan.counts
 
     def propose(self, plan: SchedulerOutput, state: DraftState, passes=None) -> Tensor:
-        """Guesses for each row that samples, [B', K], written behind its text. The
-        draft model runs K times, once if no row samples. passes: what runs it, with the
-        methods `first_logits` and `next_logits`; None: this object."""
-        rows, passes, drafts = plan.rows[plan.samples], passes or self, []
+        """Guesses for each row that samples, [B', k], written behind its text: K, or the
+        plan's most. The draft model runs k times, once if no row samples. passes: what
+        runs it, with the methods `first_logits` and `next_logits`; None: this
+        object."""
+        rows, passes = plan.rows[plan.samples], passes or self
         drawn = self.probs.among(rows, state.rows.device)
-        for j in range(self.probs.k):
+        guesses = []
+        for j in range(min(plan.most_guesses, self.probs.k)):
             logits = (passes.next_logits(plan, state, j) if j
                       else passes.first_logits(plan, state))
             if not len(rows):
                 return state.tokens.new_zeros(0, self.probs.k)
             token = self.guess(logits, j, rows, state, drawn)
-            drafts.append(token)
+            guesses.append(token)
             state = state.then(token)
             self.batch.write_tokens(state.rows * self.batch.tokens.shape[1]
                                     + state.positions, token)
-        return torch.stack(drafts, 1)
+        return torch.stack(guesses, 1)
 
     def first_logits(self, plan: SchedulerOutput, state: DraftState) -> Tensor:
         """Compute the tokens of the step and those that it brought, so that the draft's

@@ -130,7 +130,8 @@ class ModelRunner:
         self.device_step = self.kernels.make_step and self.kernels.make_step(
             self.forward.func, self.head, self.caches, self.batch,
             max_num_batched_tokens, num_guesses=num_guesses,
-            drafted=draft is not None, record=record, quiet=quiet)
+            drawn=self.draft_probs.at_fixed_places() if draft is not None else None,
+            record=record, quiet=quiet)
         self.draft_step = None
         if self.device_step is not None and draft is not None:
             self.draft_step = self.kernels.make_draft_step(
@@ -187,21 +188,27 @@ class ModelRunner:
                                               drafted))
         else:
             filtered = bool(self.batch.filtered[plan.rows].any())
-            drawn = (self.draft_probs.at_fixed_places(plan.rows)
-                     if self.draft_step is not None else None)
-            cuts = step.sample_filtered(started) if filtered else None
-            if drawn and plan.drafts is not None:
-                step.judge(started, drawn, cuts)
+            if filtered or self.judges_apart(plan):
+                step.decide_again(started, filtered)
             output = step.fetch(plan, started)
-            if (self.draft_step is not None and plan.guess
-                    and self.draft_step.guess(plan, filtered, drawn)):
-                if self.link.is_first:  # it is enough that the device knows them
-                    shape = len(plan.rows), self.num_guesses
-                    output.drafts = np.zeros(shape, np.int64)
-                else:
-                    step.fetch_guesses(output)
+            if self.draft_step is not None and plan.most_guesses:
+                self.make_guesses(plan, output, filtered)
             self.pending.append(output)
         self.return_tokens(plan)
+
+    def judges_apart(self, plan: SchedulerOutput) -> bool:
+        """Whether drawn guesses are to be judged, which ranks cannot do before they
+        have gathered all scores."""
+        return (self.head.group is not None and plan.drafts is not None
+                and bool(self.draft_probs.whose[plan.rows].any()))
+
+    def make_guesses(self, plan: SchedulerOutput, output, filtered: bool) -> None:
+        """Let the draft model guess after a step whose `output` is on its way."""
+        count = self.draft_step.guess(plan, filtered)
+        if count and self.link.is_first:  # it is enough that the device knows them
+            output.drafts = np.zeros((len(plan.rows), count), np.int64)
+        elif count:
+            self.device_step.fetch_guesses(output, count)
 
     def run_general(self, plan: SchedulerOutput) -> None:
         """Any step: with guesses, with scores of prompts, on any device."""
@@ -286,7 +293,7 @@ class ModelRunner:
         # tokens after those that count are written over later
         self.batch.write_tokens(self.places_of(lines), lines.flat(tokens))
         drafts = []
-        if self.proposer is not None and plan.guess:
+        if self.proposer is not None and plan.most_guesses:
             state = DraftState.of(lines, tokens.clamp(min=0), counts,
                                   self.batch.tokens.shape[1] - 1)
             drafts = [self.proposer.propose(plan, state, passes)]

@@ -230,18 +230,14 @@ class AdaptiveProposer:
             self.comparisons[size] = Comparison()
         return self.comparisons[size]
 
-    def wants(self, num_requests: int) -> bool:
-        """Return whether the next step should have draft tokens, or make some."""
-        if not self.config.adaptive:
-            return True
-        # where not even right ones would pay, none are tried
-        return (self.best(1.0, num_requests) > 0
-                and self.comparison(num_requests).guess)
-
     def limit(self, num_requests: int) -> int:
-        """Return the most draft tokens for each of so many decoding requests."""
+        """Return the most draft tokens for each of so many decoding requests, in the
+        next step and made by it; 0: it should have none."""
         if not self.config.adaptive:
             return self.k
+        # where not even right ones would pay, none are tried
+        if not (self.best(1.0, num_requests) and self.comparison(num_requests).guess):
+            return 0
         return self.best(self.stats.recent, num_requests) or self.k
 
     def begin_step(self) -> None:

@@ -174,12 +174,12 @@ class Scheduler:
         manager, queue = self.kv_cache_manager, self.queue
         for _ in range(self.batch.micro_batches):
             rows = self.batch.of_next_turn(queue.running_rows)
-            guess = self.speculator is not None and self.speculator.wants(len(rows))
+            guesses = self.speculator.limit(len(rows)) if self.speculator else 0
             unknown = self.batch.num_tokens[rows] > self.batch.num_known[rows]
-            if guess and unknown.any():
+            if guesses and unknown.any():
                 return None
             rows, counts, preempted, served = schedule_running(
-                manager, queue, self.budget, self.speculator if guess else None)
+                manager, queue, self.budget, self.speculator if guesses else None)
             self.num_preemptions += len(preempted)
             # while running requests wait for blocks, nobody starts who would take them
             self.short[self.batch.turn] = bool(preempted) or not served
@@ -190,7 +190,7 @@ class Scheduler:
                 if self.speculator:
                     self.speculator.begin_step()
                 return make_scheduler_output(manager, self.step, rows, counts, *new,
-                                             guess=guess)
+                                             most_guesses=guesses)
         return None
 
     def abort(self, request: Request) -> None:

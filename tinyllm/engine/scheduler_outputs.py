@@ -31,7 +31,7 @@ def propose_drafts(speculator, batch: RunningBatch, rows: np.ndarray) -> None:
     ready = np.array([row for row in ready.tolist()
                       if not batch.requests[row].grammar], np.int64)
     if len(ready):
-        limits = np.minimum(speculator.limit(len(ready)),
+        limits = np.minimum(speculator.limit(len(rows)),
                             batch.end[ready] - batch.num_known[ready] - 1)
         texts = [batch.token_ids[row, : batch.num_known[row]] for row in ready.tolist()]
         drafts = speculator.propose(texts, batch.next_draft_token_ids[ready], limits)
@@ -56,9 +56,10 @@ def update_drafts(speculator, batch: RunningBatch, scheduler_output: SchedulerOu
     decodes = (not scheduler_output.new_requests and len(at)
                == len(scheduler_output.rows)
                and int(scheduler_output.counts.max()) <= speculator.k + 1)
-    speculator.end_step(len(at) if decodes else 0, scheduler_output.guess,
+    guesses = scheduler_output.most_guesses > 0
+    speculator.end_step(len(at) if decodes else 0, guesses,
                         len(at) if counts is None else int(counts.sum()))
-    if counts is None and not scheduler_output.guess:
+    if counts is None and not guesses:
         batch.next_draft_token_ids[scheduler_output.rows] = -1
         return
     if scheduler_output.drafts is not None:
@@ -66,7 +67,9 @@ def update_drafts(speculator, batch: RunningBatch, scheduler_output: SchedulerOu
         speculator.stats.observe(proposed, counts - 1)
     rows, drafts = scheduler_output.rows[at], runner_output.drafts
     live = batch.epoch[rows] == scheduler_output.epochs[at]
-    batch.next_draft_token_ids[rows[live]] = -1 if drafts is None else drafts[live]
+    batch.next_draft_token_ids[rows[live]] = -1
+    if drafts is not None:
+        batch.next_draft_token_ids[rows[live], : drafts.shape[1]] = drafts[live]
 
 # %% ../../nbs/w50_scheduler_outputs.ipynb #050f32b8
 def grammar_masks(batch: RunningBatch,
@@ -129,11 +132,11 @@ def unsent_blocks(manager: KVCacheManager, rows: np.ndarray):
 def make_scheduler_output(manager: KVCacheManager, step: int, rows: np.ndarray,
                           counts: np.ndarray, new_counts: list[int],
                           new_requests: list[NewRequestData],
-                          guess: bool = False) -> SchedulerOutput:
+                          most_guesses: int = 0) -> SchedulerOutput:
     """Write the step down: running rows and new requests, with their token counts.
 
-    Rows with one token to compute come first. guess: whether a draft model makes
-    guesses for the next step.
+    Rows with one token to compute come first. most_guesses: that a draft model makes
+    for each row after the step.
     """
     batch = manager.batch
     if new_requests:
@@ -151,7 +154,7 @@ def make_scheduler_output(manager: KVCacheManager, step: int, rows: np.ndarray,
     drafts = scheduled_drafts(batch, rows, counts) if batch.has_drafts else None
     return SchedulerOutput(step, rows, computed - counts, counts, samples,
                            batch.epoch[rows], tuple(new_requests), new_blocks, masks,
-                           drafts, guess)
+                           drafts, most_guesses)
 
 # %% ../../nbs/w50_scheduler_outputs.ipynb #6f8c43e7
 def count_new_tokens(batch: RunningBatch, rows: np.ndarray, tokens: np.ndarray,

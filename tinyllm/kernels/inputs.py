@@ -2,7 +2,8 @@
 
 # %% auto #0
 __all__ = ['NEW', 'admit_kernel', 'add_blocks_kernel', 'write_guesses_kernel', 'find_tokens_kernel', 'find_lines_kernel',
-           'count_accepted_kernel', 'admit', 'find_tokens', 'find_lines', 'count_accepted']
+           'count_accepted_kernel', 'follow_step_kernel', 'follow_guess_kernel', 'admit', 'find_tokens', 'find_lines',
+           'count_accepted', 'follow_step', 'follow_guess']
 
 # %% ../../nbs/w18_kernel_inputs.ipynb #1ba361fe
 from collections.abc import Sequence
@@ -137,6 +138,40 @@ def count_accepted_kernel(sampled, guesses, ends, samples, counts, lens, num_req
     due = tl.load(samples + request, mask=real, other=0)
     tl.store(lens + request, tl.where(due > 0, end - due + count + 2, end), mask=real)
 
+# %% ../../nbs/w18_kernel_inputs.ipynb #9d257de6
+@triton.jit(do_not_specialize=["num_requests"])
+def follow_step_kernel(rows, draft_starts, ends, samples, lens, its_rows, its_starts,
+                       its_ends, its_samples, its_query_starts, turn, num_requests,
+                       BLOCK: tl.constexpr):
+    """One program: the inputs of a draft model's first pass after a step."""
+    at = tl.arange(0, BLOCK)
+    real = at < num_requests
+    there = tl.load(ends + at, mask=real, other=0) > 0
+    end = tl.where(there, tl.load(lens + at, mask=real, other=0), 0)
+    start = tl.load(draft_starts + at, mask=real, other=0)
+    due = tl.load(samples + at, mask=real, other=0)
+    tl.store(its_rows + at, tl.load(rows + at, mask=real, other=0), mask=real)
+    tl.store(its_starts + at, start, mask=real)
+    tl.store(its_ends + at, end, mask=real)
+    tl.store(its_samples + at, tl.minimum(due, 1), mask=real)
+    tl.store(its_query_starts + 1 + at, tl.cumsum(end - start, 0), mask=real)
+    tl.store(turn, 0)
+
+
+@triton.jit(do_not_specialize=["num_requests"])
+def follow_guess_kernel(starts, ends, query_starts, turn, num_requests, max_len,
+                        BLOCK: tl.constexpr):
+    """One program: the inputs of a draft model's next pass, one token of each request
+    that there is."""
+    at = tl.arange(0, BLOCK)
+    real = at < num_requests
+    end = tl.load(ends + at, mask=real, other=0)
+    start, there = tl.minimum(end, max_len - 1), (end > 0).to(tl.int32)
+    tl.store(starts + at, start, mask=real)
+    tl.store(ends + at, start + there, mask=real)
+    tl.store(query_starts + 1 + at, tl.cumsum(there, 0), mask=real)
+    tl.store(turn, tl.load(turn) + 1)
+
 # %% ../../nbs/w18_kernel_inputs.ipynb #234e2940
 NEW = 8  # numbers about someone who moves in, ahead of the tokens
 
@@ -214,3 +249,26 @@ def count_accepted(sampled: Tensor, guesses: Tensor, ends: Tensor, samples: Tens
     count_accepted_kernel[(triton.cdiv(requests, block),)](
         sampled, guesses, ends, samples, counts, lens, requests, GUESSES=k,
         BLOCK=block, num_warps=4)
+
+
+def follow_step(step: Sequence[Tensor], lens: Tensor, inputs: Sequence[Tensor],
+                query_starts: Tensor, turn: Tensor) -> None:
+    """Write the inputs of a draft model's first pass after a step, and turn, [1]: 0.
+
+    step: of the target, [B] int32 each: rows, where the draft begins, ends, samples, as
+    in `find_lines`; lens: [B], how many tokens each text has by now. Written are
+    inputs, the draft's rows, starts, ends and samples, and query_starts, [B+1].
+    """
+    count = len(lens)
+    follow_step_kernel[(1,)](*step, lens, *inputs, query_starts, turn, count,
+                             BLOCK=triton.next_power_of_2(count), num_warps=4)
+
+
+def follow_guess(starts: Tensor, ends: Tensor, query_starts: Tensor, turn: Tensor,
+                 max_len: int) -> None:
+    """Write the inputs of a draft model's next pass in the place of the last one's:
+    starts and ends, [B] int32, and query_starts, [B+1]; turn, [1], grows by 1. No text
+    has more than max_len tokens."""
+    count = len(ends)
+    follow_guess_kernel[(1,)](starts, ends, query_starts, turn, count, max_len,
+                              BLOCK=triton.next_power_of_2(count), num_warps=4)

@@ -56,8 +56,8 @@ def words_of(seed, first, index, purpose, BLOCK: tl.constexpr):
 # %% ../../nbs/w10_kernel_sampling.ipynb #b4fd2bf1
 @triton.jit
 def gumbel_max_kernel(logits, rows, temperatures, seeds, prompt_lens, ends, cuts,
-                      last_ids, best, best_id, drawn, kept, vocab, stride, kept_stride,
-                      first, SKIP: tl.constexpr, FILTER: tl.constexpr,
+                      last_ids, best, best_id, drawn, kept, turn, vocab, stride,
+                      kept_stride, first, SKIP: tl.constexpr, FILTER: tl.constexpr,
                       GUESS: tl.constexpr, FAST: tl.constexpr, PDL: tl.constexpr,
                       BLOCK: tl.constexpr):
     """One program for BLOCK logits of a request: the largest, noise included, and which
@@ -97,8 +97,8 @@ def gumbel_max_kernel(logits, rows, temperatures, seeds, prompt_lens, ends, cuts
             purpose = 0
             if GUESS:
                 purpose = tl.load(drawn + row)
-                tl.store(kept + row.to(tl.int64) * kept_stride + column, scores,
-                         mask=there & (purpose != 0))
+                mine = kept + row.to(tl.int64) * kept_stride + tl.load(turn) * vocab
+                tl.store(mine + column, scores, mask=there & (purpose != 0))
             if some:  # who is out needs no noise
                 words = words_of(tl.load(seeds + row), first + chunk * BLOCK,
                                  end - tl.load(prompt_lens + row), purpose, BLOCK)
@@ -142,7 +142,7 @@ def gumbel_max(logits: Tensor, rows: Tensor, temperatures: Tensor, seeds: Tensor
                prompt_lens: Tensor, ends: Tensor, samples: Tensor, tokens: Tensor,
                out: Tensor, cuts: tuple[Tensor, Tensor] | None = None, first: int = 0,
                gather: Callable[[Tensor], Tensor] | None = None,
-               guess: tuple[Tensor, Tensor] | None = None) -> None:
+               guess: tuple[Tensor, Tensor, Tensor] | None = None) -> None:
     """Draw the next token of each request from softmax(logits / temperature), or the
     likeliest at 0.
 
@@ -152,8 +152,8 @@ def gumbel_max(logits: Tensor, rows: Tensor, temperatures: Tensor, seeds: Tensor
     `end`; out: [B] int64. The noise is that of `engine.sampling`, so the tokens are
     too. cuts: which scores stay, from `thresholds.find_pivots`; None: all. guess: where
     the draws are guesses that `verify_drawn` will judge: [rows] int32, 1 for rows of
-    such guesses, 0 for others, and [rows, V] float32, where the scores of the former
-    are kept, divided by their temperature and cut.
+    such guesses, 0 for others; [rows, K, V] float32, where the scores of the former are
+    kept, divided by their temperature and cut; and [1], the number of the guess.
 
     Where the vocabulary is cut among ranks: first is the id of this rank's first
     column, and gather, given anything, returns what all ranks have given, [ranks, ...],
@@ -166,11 +166,11 @@ def gumbel_max(logits: Tensor, rows: Tensor, temperatures: Tensor, seeds: Tensor
     # scores, and ids in the same bits
     found = torch.empty(1, 2, requests, each, device=logits.device)
     best, best_id = found[0, 0], found[0, 1].view(torch.int32)
-    drawn, kept = guess or (best_id, best)
+    drawn, kept, turn = guess or (best_id, best, best_id)
     gumbel_max_kernel[(each, requests)](
         logits, rows, temperatures, seeds, prompt_lens, ends,
-        *(cuts or (best, best_id)), best, best_id, drawn, kept, vocab, logits.stride(0),
-        kept.stride(0), first - first % 4, SKIP=first % 4, FILTER=cuts is not None,
+        *(cuts or (best, best_id)), best, best_id, drawn, kept, turn, vocab,
+        logits.stride(0), kept.stride(0), first - first % 4, SKIP=first % 4, FILTER=cuts is not None,
         GUESS=guess is not None, FAST=fast, PDL=pdl, BLOCK=block, num_warps=4,
         launch_pdl=pdl)
     if gather is not None:
