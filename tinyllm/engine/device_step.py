@@ -173,7 +173,8 @@ class DeviceStep:
     the output head, or is a stage between others; `received` and `handed` are then what
     comes in and goes out, [T, d]. num_guesses: the most guesses that a step verifies
     for each request. drawn: as `DraftProbs.at_fixed_places` returns it, where a draft
-    model follows; `lens` is then how many tokens each text has after the step.
+    model follows; `lens` is then how many tokens each text has after a step with
+    guesses.
     """
 
     def __init__(self, model: Transformer, head: OutputHead | None, caches,
@@ -276,10 +277,7 @@ class DeviceStep:
         rows, ends, samples = (self.inputs[n][:requests]
                                for n in ("rows", "ends", "samples"))
         if most <= 1:
-            self.sample(scores, rows, ends, samples, **options)
-            if self.drawn:
-                self.lens[:requests] = ends + samples
-            return
+            return self.sample(scores, rows, ends, samples, **options)
         self.sample(scores, *(x[: requests * most] for x in self.lines), **options)
         count_accepted(self.sampled[: requests * most].view(requests, most),
                        self.drafts[:requests], ends, samples, self.counts, self.lens)
@@ -456,6 +454,7 @@ class DraftStep(DeviceStep):
         whether some request has top-k, top-p or min-p."""
         count, requests = min(plan.most_guesses, self.after.num_guesses), len(plan.rows)
         count = count if plan.samples.any() else 0
+        self.find_lens(plan)
         for j in range(max(count, 1)):
             self.start_pass(plan, first=j == 0)
             if count and filtered:
@@ -465,9 +464,17 @@ class DraftStep(DeviceStep):
                     scores, rows, self.batch.temperatures, self.batch.filters, ends))
         return count
 
+    def find_lens(self, plan: SchedulerOutput) -> None:
+        """How many tokens each text has after a step without guesses."""
+        if plan.drafts is None:
+            ends, samples = (self.after.inputs[n][: len(plan.rows)]
+                             for n in ("ends", "samples"))
+            torch.add(ends, samples, out=self.after.lens[: len(plan.rows)])
+
     def first_logits(self, plan: SchedulerOutput, state) -> Tensor:
         """The first pass. state: a `DraftState`, where rows were judged by other means
         than the step's. Returns what may follow, [B', V] logits."""
+        self.find_lens(plan)
         at = torch.from_numpy(np.flatnonzero(plan.samples)).to(self.batch.device)
         self.after.lens.index_copy_(0, at, (state.positions + 1).int())
         return self.next_logits(plan, state, 0)

@@ -88,6 +88,10 @@ class RunningBatch:
         self.free_rows[row % self.micro_batches].append(row)
         return row
 
+    def has_unknown_tokens(self, rows: np.ndarray) -> bool:
+        """Return whether steps under way will add tokens to some of these rows."""
+        return bool((self.num_tokens[rows] > self.num_known[rows]).any())
+
     def of_next_turn(self, rows: np.ndarray) -> np.ndarray:
         """Return those of `rows` that belong to the next micro-batch."""
         turn = (self.turn + 1) % self.micro_batches

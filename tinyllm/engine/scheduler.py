@@ -175,8 +175,7 @@ class Scheduler:
         for _ in range(self.batch.micro_batches):
             rows = self.batch.of_next_turn(queue.running_rows)
             guesses = self.speculator.limit(len(rows)) if self.speculator else 0
-            unknown = self.batch.num_tokens[rows] > self.batch.num_known[rows]
-            if guesses and unknown.any():
+            if guesses and self.batch.has_unknown_tokens(rows):
                 return None
             rows, counts, preempted, served = schedule_running(
                 manager, queue, self.budget, self.speculator if guesses else None)

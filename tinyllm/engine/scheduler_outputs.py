@@ -52,16 +52,16 @@ def update_drafts(speculator, batch: RunningBatch, scheduler_output: SchedulerOu
                   runner_output: ModelRunnerOutput) -> None:
     """Count how many draft tokens were accepted and what the step has cost, and keep
     those that the draft model has made for the next step."""
-    at, counts = np.flatnonzero(scheduler_output.samples), runner_output.counts
-    decodes = (not scheduler_output.new_requests and len(at)
-               == len(scheduler_output.rows)
-               and int(scheduler_output.counts.max()) <= speculator.k + 1)
-    guesses = scheduler_output.most_guesses > 0
-    speculator.end_step(len(at) if decodes else 0, guesses,
-                        len(at) if counts is None else int(counts.sum()))
+    samples, counts = scheduler_output.samples, runner_output.counts
+    decodes = (not scheduler_output.new_requests and samples.all()
+               and scheduler_output.counts.max() <= speculator.k + 1)
+    guesses, due = scheduler_output.most_guesses > 0, int(np.count_nonzero(samples))
+    speculator.end_step(due if decodes else 0, guesses,
+                        due if counts is None else int(counts.sum()))
     if counts is None and not guesses:
         batch.next_draft_token_ids[scheduler_output.rows] = -1
         return
+    at = np.flatnonzero(samples)
     if scheduler_output.drafts is not None:
         proposed = (scheduler_output.drafts[at] >= 0).sum(1)
         speculator.stats.observe(proposed, counts - 1)
