@@ -109,8 +109,9 @@ def large(draft: bool) -> dict:
         wrong = torch.rand(VOCAB, generator=torch.Generator().manual_seed(5)) > RIGHT
         knows[wrong] = after[wrong].roll(1)
         config = {"num_speculative_tokens": K, "model": folder}
-        build.load_draft = lambda config, dtype, device: config and teach(
-            dummy_model(config["model"], dtype, device, PagedAttention(), seed=3), knows)
+        build.load_draft = lambda config, dtype, device: teach(
+            dummy_model(config["model"], dtype, device, PagedAttention(), seed=3),
+            knows) if config and "model" in config else None
     engines = {"plain": LLM(str(CONFIG), **OPTIONS), "guessing": LLM(str(CONFIG), speculative_config=config, **OPTIONS)}
     for llm in engines.values():
         teach(llm.model, after)
