@@ -47,7 +47,7 @@ KERNELS = {  # (module, kernel): types of arguments, constants, warps, stages
     ("inputs", "find_lines"): ([I32, I32, I32, I32, I64, I32, I64, I32, I32, I32, "i32"],
                                dict(LINES=4, BLOCK=128), 4, 3),
     ("inputs", "follow_step"): ([I32, I32, I32, I32, I32, I32, I32, I32, I32, I32, I64, "i32"], dict(BLOCK=256), 4, 3),
-    ("inputs", "follow_guess"): ([I32, I32, I32, I64, "i32", "i32"], dict(BLOCK=256), 4, 3),
+    ("inputs", "follow_guess"): ([I32, I32, I32, I64, "i32", "i32", "i32"], dict(BLOCK=256), 4, 3),
     ("inputs", "count_accepted"): ([I64, I64, I32, I32, I64, I32, "i32"], dict(GUESSES=3, BLOCK=128), 4, 3),
     ("inputs", "find_tokens"): ([I32, I32, I32, I64, I32, I64, I32, I32, "i32", "i32", "i32", "i32"],
                                 dict(PAGE=16, SINGLE=False, PDL=True, BLOCK=128), 4, 3),

@@ -68,6 +68,8 @@ def pretend_to_record(runner):
     for step in filter(None, (runner.device_step, runner.draft_step)):
         step.compiled.graphs = {size: Recording(step.run, size) for size in step.sizes()}
     if runner.draft_step is not None:
+        for size in sorted(runner.draft_step.sizes(), reverse=True):  # as before each is recorded
+            runner.draft_step.run(*size)
         runner.draft_step.run = None
     return runner
 

@@ -419,7 +419,7 @@ class DraftStep(DeviceStep):
         query_starts, step = self.inputs["query_starts"], self.after
         if most == 1:
             follow_guess(starts, ends, query_starts, self.turn,
-                         self.batch.tokens.shape[1])
+                         self.batch.tokens.shape[1], step.num_guesses)
         else:
             follow_step([step.inputs[n][:requests] for n in
                          ("rows", "draft_starts", "ends", "samples")],

@@ -160,7 +160,7 @@ def follow_step_kernel(rows, draft_starts, ends, samples, lens, its_rows, its_st
 
 @triton.jit(do_not_specialize=["num_requests"])
 def follow_guess_kernel(starts, ends, query_starts, turn, num_requests, max_len,
-                        BLOCK: tl.constexpr):
+                        turns, BLOCK: tl.constexpr):
     """One program: the inputs of a draft model's next pass, one token of each request
     that there is."""
     at = tl.arange(0, BLOCK)
@@ -170,7 +170,7 @@ def follow_guess_kernel(starts, ends, query_starts, turn, num_requests, max_len,
     tl.store(starts + at, start, mask=real)
     tl.store(ends + at, start + there, mask=real)
     tl.store(query_starts + 1 + at, tl.cumsum(there, 0), mask=real)
-    tl.store(turn, tl.load(turn) + 1)
+    tl.store(turn, (tl.load(turn) + 1) % turns)
 
 # %% ../../nbs/w18_kernel_inputs.ipynb #234e2940
 NEW = 8  # numbers about someone who moves in, ahead of the tokens
@@ -265,10 +265,10 @@ def follow_step(step: Sequence[Tensor], lens: Tensor, inputs: Sequence[Tensor],
 
 
 def follow_guess(starts: Tensor, ends: Tensor, query_starts: Tensor, turn: Tensor,
-                 max_len: int) -> None:
+                 max_len: int, turns: int) -> None:
     """Write the inputs of a draft model's next pass in the place of the last one's:
-    starts and ends, [B] int32, and query_starts, [B+1]; turn, [1], grows by 1. No text
-    has more than max_len tokens."""
+    starts and ends, [B] int32, and query_starts, [B+1]; turn, [1], grows by 1, and
+    begins anew after so many turns. No text has more than max_len tokens."""
     count = len(ends)
-    follow_guess_kernel[(1,)](starts, ends, query_starts, turn, count, max_len,
+    follow_guess_kernel[(1,)](starts, ends, query_starts, turn, count, max_len, turns,
                               BLOCK=triton.next_power_of_2(count), num_warps=4)
