@@ -381,8 +381,8 @@ class DeviceStep:
             self.copy_to_host(slice(0, used)))
 
     def fetch_guesses(self, pending: PendingOutput, count: int) -> None:
-        """Let `pending` wait for the guesses too, so many for each request, that a draft
-        model has made since."""
+        """Let `pending` wait for the guesses too, so many for each request, that a
+        draft model has made since."""
         sampled, counts, guesses = self.arrays[self.inputs.turn]
         guesses = guesses.reshape(self.guesses.shape)[:count, : len(pending.tokens)]
         pending.event = self.copy_to_host(slice(len(sampled) + len(counts), None))

@@ -283,9 +283,9 @@ class DraftProposer:
             self.followed[rows] = plan.starts + plan.counts
 
     def propose(self, plan: SchedulerOutput, state: DraftState, passes=None) -> Tensor:
-        """Guesses for each row that samples, [B', k], written behind its text: K, or the
-        plan's most. The draft model runs k times, once if no row samples. passes: what
-        runs it, with the methods `first_logits` and `next_logits`; None: this
+        """Guesses for each row that samples, [B', k], written behind its text: K, or
+        the plan's most. The draft model runs k times, once if no row samples. passes:
+        what runs it, with the methods `first_logits` and `next_logits`; None: this
         object."""
         rows, passes = plan.rows[plan.samples], passes or self
         drawn = self.probs.among(rows, state.rows.device)

@@ -21,9 +21,8 @@ class SpeculativeConfig:
     """Says how draft tokens are made; the names are vLLM's.
 
     method: "ngram" (look the last tokens up in the text) or "draft_model" (ask `model`,
-    which must have the same vocabulary). With adaptive True, requests without a seed
-    get fewer draft tokens where these do not pay. Raises ValueError for values out of
-    range.
+    which must have the same vocabulary). With adaptive True, there are fewer draft
+    tokens, or none, where these do not pay. Raises ValueError for values out of range.
     """
 
     num_speculative_tokens: int = 4
@@ -238,7 +237,8 @@ class AdaptiveProposer:
         # where not even right ones would pay, none are tried
         if not (self.best(1.0, num_requests) and self.comparison(num_requests).guess):
             return 0
-        return self.best(self.stats.recent, num_requests) or self.k
+        fewer = self.config.model is None and self.best(self.stats.recent, num_requests)
+        return fewer or self.k
 
     def begin_step(self) -> None:
         """A step is sent."""
