@@ -3,6 +3,9 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import subprocess
+import sys
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -473,3 +476,18 @@ def test_threads_may_share_an_engine(llm):
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(ask, range(36), timeout=60))
     assert idle(llm)
+
+
+def test_a_start_does_not_wait_for_torchs_compiler(root):
+    """It takes a second to import, and is asked for by small things: a range on the meta device, `to_empty`."""
+    code = """
+import sys, torch
+from tinyllm.llm import LLM
+from tinyllm.model.config_reader import read_config
+from tinyllm.model.weights import empty_model
+empty_model(read_config("book/measurements/configs/Llama-3.1-8B"), torch.bfloat16)  # scaled angles
+LLM("fable", device="cpu").generate("Once", use_tqdm=False)
+print(sorted({"torch._dynamo", "sympy", "torch.fx.experimental.symbolic_shapes", "transformers"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['pieces', 'convert', 'weight_files', 'open_tensors', 'check_tensors', 'harmless', 'pick_dtype', 'Part', 'fill',
-           'load_model', 'dummy_model', 'randomize', 'empty_model', 'save_model']
+           'make_room', 'load_model', 'dummy_model', 'randomize', 'empty_model', 'save_model']
 
 # %% ../../nbs/w01_checkpoints.ipynb #7810d964
 import json
@@ -176,6 +176,12 @@ def fill(parameter: torch.Tensor, parts: Sequence[Part], found: dict) -> None:
         row += len(rows)
 
 # %% ../../nbs/w01_checkpoints.ipynb #33ce81f2
+def make_room(model: Transformer, device: str | torch.device) -> None:
+    """Give a model from the meta device memory on this one. As `to_empty`, which asks
+    for torch's compiler, a second's import."""
+    model._apply(lambda t: torch.empty(t.shape, dtype=t.dtype, device=device))
+
+
 def load_model(name_or_path: str | Path, dtype: str | torch.dtype = "auto",
                device: str | torch.device = "cpu",
                backend: AttentionBackend | None = None,
@@ -193,7 +199,7 @@ def load_model(name_or_path: str | Path, dtype: str | torch.dtype = "auto",
         found = open_tensors(path, stack)
         check_tensors(model, found, path)
         parts = shard(model) if shard else {}
-        model.to_empty(device=device)
+        make_room(model, device)
         for name, parameter in model.named_parameters():
             whole = [Part(tensor)
                      for tensor, _ in pieces(name, parameter.shape, model.config)]
@@ -216,7 +222,7 @@ def dummy_model(name_or_path: str | Path, dtype: str | torch.dtype = "auto",
 def randomize(model: Transformer, device: str | torch.device,
               seed: int = 0) -> Transformer:
     """Give a model from the meta device random matrices and norms of one."""
-    model.to_empty(device=device)
+    make_room(model, device)
     generator = torch.Generator(device).manual_seed(seed)
     for weight in model.parameters():
         weight.normal_(0, 0.02,
