@@ -84,13 +84,14 @@ class DraftModel:
     """A small model with a cache of its own, whose blocks have the target's numbers.
 
     forward: its pass, (token ids, inputs) -> hidden vectors; head: its output head.
+    dtype: of the cache; None: that of the weights.
     """
 
     def __init__(self, model: Transformer, num_blocks: int, block_size: int,
-                 max_len: int, make_pass: Callable):
+                 max_len: int, make_pass: Callable, dtype: torch.dtype | None = None):
         weight, self.block_size = next(model.parameters()), block_size
-        self.caches = allocate_cache(model.config, num_blocks, block_size, weight.dtype,
-                                     weight.device)
+        self.caches = allocate_cache(model.config, num_blocks, block_size,
+                                     dtype or weight.dtype, weight.device)
         self.forward, self.head = make_pass(model, self.caches, max_len)
 
     def step(self, token_ids: Tensor, positions: Tensor, tables: Tensor,

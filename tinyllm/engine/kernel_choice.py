@@ -25,7 +25,8 @@ class Kernels:
     make_pass: (model, caches, longest context) -> its forward pass, (token ids, inputs)
     -> hidden vectors, and its output head, None where the model is a stage without one.
     make_step: (forward pass, head, ...) -> a `DeviceStep`; None: no step is recorded.
-    make_draft_step: the same for a draft, after a `DeviceStep`.
+    make_draft_step: the same for a draft, after a `DeviceStep`. cache_dtype: of keys,
+    values and hidden vectors; None: that of the weights.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Kernels:
     admit: Callable = admit
     make_step: Callable | None = None
     make_draft_step: Callable | None = None
+    cache_dtype: torch.dtype | None = None
 
 
 def head_of(model: Transformer, compute: Callable | None = None) -> OutputHead | None:
@@ -73,7 +75,8 @@ def triton_kernels() -> Kernels:
 
 TABLE: dict[str, Callable[[], Kernels]] = {
     "torch": lambda: Kernels("torch", torch_pass),
-    "cpu": lambda: Kernels("cpu", whole_step_pass, sample_on_cpu),
+    "cpu": lambda: Kernels("cpu", whole_step_pass, sample_on_cpu,
+                           cache_dtype=torch.float32),
     "triton": triton_kernels}
 
 
@@ -86,7 +89,7 @@ def choose_kernels(model: Transformer, name: str | None = None,
     """
     weight = next(model.parameters())
     if name is None:
-        one_call = (whole_steps and weight.dtype == torch.float32
+        one_call = (whole_steps and weight.dtype in (torch.float32, torch.bfloat16)
                     and knows(model))
         name = ("triton" if weight.is_cuda else
                 "cpu" if one_call and can_compile() and has_room(model) else "torch")

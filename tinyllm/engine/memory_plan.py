@@ -27,7 +27,11 @@ def memory_needs(model: Transformer, draft: Transformer | None, num_rows: int,
     """Bytes for each token in the caches of both models, and once for the probabilities
     of sampled guesses."""
     both = [m for m in (model, draft) if m is not None]
-    per_token = sum(bytes_per_token(m.config, next(m.parameters()).dtype) for m in both)
+    # a CPU's kernels keep float32
+    kept = [weight.dtype if weight.is_cuda else torch.float32
+            for weight in (next(m.parameters()) for m in both)]
+    per_token = sum(bytes_per_token(m.config, dtype)
+                    for m, dtype in zip(both, kept, strict=True))
     return ((per_token, 4 * num_rows * k * draft.config.vocab_size if draft is not None
              else 0))
 

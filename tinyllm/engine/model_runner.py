@@ -107,7 +107,8 @@ class ModelRunner:
         self.kernels = choose_kernels(model, kernels, record)
         self.model, self.device, self.block_size = model, weight.device, block_size
         self.link, self.ran = link or NoLink(), Counter()
-        self.caches = allocate_cache(model.config, num_blocks, block_size, weight.dtype,
+        self.dtype = self.kernels.cache_dtype or weight.dtype
+        self.caches = allocate_cache(model.config, num_blocks, block_size, self.dtype,
                                      self.device)
         self.batch = InputBatch(max_num_seqs, max_model_len, block_size,
                                 model.config.vocab_size, self.device,
@@ -123,7 +124,7 @@ class ModelRunner:
             self.verifier = Verifier(self.batch, self.sampler, self.draft_probs)
         if draft is not None:
             small = DraftModel(draft, num_blocks, block_size, max_model_len,
-                               self.kernels.make_pass)
+                               self.kernels.make_pass, self.kernels.cache_dtype)
             self.proposer = DraftProposer(small, self.batch, self.sampler,
                                           self.draft_probs, max_num_batched_tokens)
         quiet = self.head is not None and self.head.first > 0
@@ -220,7 +221,7 @@ class ModelRunner:
         token_ids = self.batch.tokens.view(-1).index_select(0, batch.places)
         x = token_ids if self.link.is_first else self.link.recv(
             torch.empty(len(token_ids), self.model.config.hidden_size,
-                        dtype=next(self.model.parameters()).dtype, device=self.device))
+                        dtype=self.dtype, device=self.device))
         hidden = self.forward(x, batch.inputs)
         if not self.link.is_last:
             self.link.send(hidden)
