@@ -22,7 +22,8 @@ from ..engine.params import SamplingParams
 from ..llm import LLM
 from .bench import Load, Trace, figures, make_load, play_load
 from .ceilings import measure_ceilings
-from .roofline import Hardware, Work, seconds, step_work, total
+from .roofline import (Hardware, Work, dtype_name, seconds, step_work,
+                                      total)
 from ..model.weights import pick_dtype
 from ..model.config_reader import read_config, resolve
 
@@ -91,15 +92,17 @@ def combine_cards(chip: Hardware, cards: int) -> Hardware:
 
 
 def physical_limit(config, plans: list[SchedulerOutput], chip: Hardware,
-                   dtype: str) -> dict:
+                   dtype: str, stored: str | None = None) -> dict:
     """Return the least seconds that these plans can take on this chip, and the bytes
-    and FLOPs that were counted."""
+    and FLOPs that were counted. dtype: of arithmetic and cache; stored: of the weights
+    as they are read, if it is another."""
     least, whole = 0.0, Work()
     for plan in plans:
         requests = list(zip(plan.counts.tolist(), (plan.starts + plan.counts).tolist(),
                             strict=True))
         sampled = int(plan.samples.sum())
-        parts = step_work(config, requests, sampled=sampled, dtype=dtype)
+        parts = step_work(config, requests, sampled=sampled, dtype=stored or dtype,
+                          kv_dtype=dtype)
         least += seconds(parts, chip, dtype)
         whole = whole + total(parts)
     return {"seconds": least, "bytes": whole.bytes, "flops": whole.flops,
@@ -187,7 +190,8 @@ def run_offline(kind: str, model: str, settings: Settings | None = None,
     if (copies := EngineArgs(model, **engine).data_parallel_size) > 1:
         raise ValueError(f"data_parallel_size is {copies}, but a benchmark follows the "
                          "steps of one engine: leave it at 1, and multiply")
-    origin, chip = provenance(device, command), measure_ceilings(device, (name,))
+    names = (name,) if device == "cuda" else tuple({name, "float32"})
+    origin, chip = provenance(device, command), measure_ceilings(device, names)
     args = EngineArgs(model, **engine)
     cards = (args.tensor_parallel_size * args.pipeline_parallel_size if device == "cuda"
              else 1)
@@ -195,13 +199,17 @@ def run_offline(kind: str, model: str, settings: Settings | None = None,
     llm = LLM(model, **engine)
     trace = play_repeatedly(llm, kind, settings, load, progress)
     found, weights = figures(trace), llm.model if dummy else None
+    # a CPU's kernels compute in float32, whatever they read
+    stored = getattr(getattr(llm.core.executor, "forward", None), "stored", None)
+    computed, stored = ("float32", dtype_name(stored)) if stored else (name, name)
     report = {"benchmark": kind, "model": path.name,
-              "parameters": config.num_parameters(), "dtype": name,
+              "parameters": config.num_parameters(), "dtype": name, "stored": stored,
               "load": asdict(settings), "engine": engine, "result": found,
               "headline": headline(kind, found), "unit": UNITS[kind],
               "limit": limit_of(kind, found,
                                 physical_limit(config, trace.plans,
-                                               combine_cards(chip, cards), name)),
+                                               combine_cards(chip, cards), computed,
+                                               stored)),
               "curves": waiting_curves(trace), "provenance": origin}
     if peer:
         from tinyllm.measure.peers import run_peer, transformers_model

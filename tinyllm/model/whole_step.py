@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['FEW_QUERIES', 'FEW_TOKENS', 'can_compile', 'has_room', 'knows', 'matrices', 'added_here', 'layer_records',
-           'vectors_of', 'reach', 'WholeStep']
+           'vectors_of', 'reach', 'shortened', 'is_short', 'WholeStep']
 
 # %% ../../nbs/w29_cpu_step.ipynb #74cbf727
 import warnings
@@ -102,12 +102,24 @@ def reach(inputs: PagedInputs) -> int:
                 len(inputs.positions))
 
 
+def shortened(weight: Tensor) -> Tensor:
+    """The weight in bfloat16."""
+    return weight.detach().bfloat16()
+
+
+def is_short(weight: Tensor) -> bool:
+    """Whether bfloat16 holds these very numbers."""
+    return torch.equal(shortened(weight).to(weight.dtype), weight)
+
+
 class WholeStep:
     """The forward pass of a `Transformer` on a CPU, in kernels. Needs numba.
 
     Weights are float32 or bfloat16, everything else, the caches too, is float32. Gives
     what the model gives, up to rounding. Belongs to one runner, whose caches it writes.
-    Has the model's matrices in memory a second time, in tiles.
+    stored: the type in which it reads the matrices.
+    Has the model's matrices in memory a second time, in tiles; those of a checkpoint in
+    bfloat16 with 16 bits each, in a float32 model too.
     """
 
     def __init__(self, model: Transformer, caches: list[tuple[Tensor, Tensor]]):
@@ -115,13 +127,17 @@ class WholeStep:
 
         self.model, self.caches, self.kernels = model, caches, cpu
         self.paged = PagedAttention()
-        self.tiles = [{name: cpu.pack(linear.weight)
-                       for name, linear in matrices(layer).items()}
-                      for layer in model.layers]
+        found = [matrices(layer) for layer in model.layers]
+        short = all(is_short(one.weight) for four in found for one in four.values())
+        self.tiles = [{name: cpu.pack(shortened(one.weight) if short else one.weight)
+                       for name, one in four.items()} for four in found]
         self.vectors = [vectors_of(layer) for layer in model.layers]
         self.norm = model.norm and model.norm.weight.detach().float()
         self.layers = layer_records(model, self.tiles, self.vectors, caches)
-        self.head = None if model.lm_head is None else cpu.pack(model.lm_head.weight)
+        head = model.lm_head and model.lm_head.weight
+        self.stored = torch.bfloat16 if short else torch.float32
+        self.head = head if head is None else cpu.pack(
+            shortened(head) if is_short(head) else head)
         output = model.layers[0].self_attn.o_proj
         shared = output.group is not None and output.group.size > 1
         self.group = output.group if shared else None
@@ -134,7 +150,7 @@ class WholeStep:
                  num_slots=pages.shape[0] * pages.shape[1], block_size=pages.shape[1],
                  num_layers=len(caches), eps=model.config.rms_norm_eps,
                  scale=attention.scale, norm=self.norm,
-                 short=output.weight.dtype == torch.bfloat16)
+                 short=short)
 
     def __call__(self, token_ids: Tensor, inputs: PagedInputs) -> Tensor:
         """token_ids: [T], or [T, d] from an earlier pipeline stage. Returns [T, d],
