@@ -41,7 +41,8 @@ class Rotary(nn.Module):
             raise ValueError(f"head_dim is {head_dim}, but pairs need an even number: "
                              "choose an even one")
         self.head_dim, self.theta = head_dim, theta
-        self.register_buffer("inv_freq", rotary_frequencies(theta, head_dim, "cpu"),
+        inv_freq = rotary_frequencies(theta, head_dim, "cpu")
+        self.register_buffer("inv_freq", inv_freq.to(torch.get_default_device()),
                              persistent=False)
 
     def frequencies(self, device=None) -> torch.Tensor:

@@ -147,8 +147,8 @@ class ScaledRotary(Rotary):
     def __init__(self, config: RopeConfig, head_dim: int):
         super().__init__(head_dim, config.theta)
         self.config = config
-        self.inv_freq, self.attention_factor = inverse_frequencies(config, head_dim,
-                                                                   "cpu")
+        inv_freq, self.attention_factor = inverse_frequencies(config, head_dim, "cpu")
+        self.inv_freq = inv_freq.to(self.inv_freq.device)
 
     def frequencies(self, device=None) -> torch.Tensor:
         """Return the scaled speeds, [h/2] radians per token."""
