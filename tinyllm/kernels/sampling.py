@@ -171,8 +171,8 @@ def gumbel_max(logits: Tensor, rows: Tensor, temperatures: Tensor, seeds: Tensor
         logits, rows, temperatures, seeds, prompt_lens, ends,
         *(cuts or (best, best_id)), best, best_id, drawn, kept, turn, vocab,
         logits.stride(0), kept.stride(0), first - first % 4, SKIP=first % 4,
-        FILTER=cuts is not None, GUESS=guess is not None, FAST=fast, PDL=pdl, BLOCK=block, num_warps=4,
-        launch_pdl=pdl)
+        FILTER=cuts is not None, GUESS=guess is not None, FAST=fast, PDL=pdl,
+        BLOCK=block, num_warps=4, launch_pdl=pdl)
     if gather is not None:
         found = gather(found[0])
     chunks = len(found) * each
