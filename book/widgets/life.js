@@ -101,8 +101,8 @@ class Life extends TinyElement {
   queue({ running, waiting }) {
     const one = ([name, computed, tokens]) => html`<li class=${name === this.given.name ? "mine" : ""}><b>${name}</b>
       <span class="lane"><span class="bar" style="width: ${(100 * computed) / Math.max(tokens, 1)}%"></span></span><span>${computed} of ${tokens} computed</span></li>`;
-    return html`<div class="two"><div><p class="label">Running</p><ul class="people">${running.map(one)}${running.length ? nothing : html`<li>nobody</li>`}</ul></div>
-      <div><p class="label">Waiting</p><ul class="people">${waiting.map(one)}${waiting.length ? nothing : html`<li>nobody</li>`}</ul></div></div>`;
+    return html`<div class="two"><div><p class="label">Running</p><ul class="people">${running.map(one)}${running.length ? nothing : html`<li>no request</li>`}</ul></div>
+      <div><p class="label">Waiting</p><ul class="people">${waiting.map(one)}${waiting.length ? nothing : html`<li>no request</li>`}</ul></div></div>`;
   }
 
   plan({ rows, budget }) {
