@@ -13,10 +13,9 @@ import numpy as np
 
 from .args import EngineArgs
 from .core import Request
-from .generate import room_for
 from .output_processor import (OutputProcessor, RequestOutput,
                                              make_logprobs)
-from .params import SamplingParams
+from .params import SamplingParams, room_for
 from .logits_edits import make_bans
 from ..model.config_reader import read_sampling_defaults, resolve
 from ..model.tokenizer import check_text

@@ -4,7 +4,7 @@
 __all__ = ['LATER', 'NEVER', 'KINDS_OF_STRUCTURE', 'ROLES', 'NO_TOKEN', 'NOTHING_LEFT', 'MIN_TEMPERATURE', 'whole_number',
            'real_number', 'token_id_tuple', 'text_tuple', 'bias_pairs', 'explain_unknown', 'with_known_names',
            'RequestOutputKind', 'StructuredOutputsParams', 'checked_structure', 'with_roles', 'SamplingParams',
-           'checked_favours', 'checked_ends', 'checked_values']
+           'checked_favours', 'checked_ends', 'checked_values', 'room_for']
 
 # %% ../../nbs/w02_sampling_parameters.ipynb #61f5edf3
 import difflib
@@ -13,11 +13,15 @@ import json
 import math
 import operator
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from ..model.tokenizer import check_text
+
+if TYPE_CHECKING:
+    from tinyllm.model.transformer import ModelConfig
 
 # %% ../../nbs/w02_sampling_parameters.ipynb #b921cf71
 def whole_number(name, value, low, high, way_out):
@@ -385,3 +389,34 @@ def checked_values(p):
         "min_p": real_number("min_p", p.min_p, 0, 1, "use 0 to keep every token"),
         "seed": None if seed == -1 else seed,
     } | checked_favours(p) | checked_ends(p)
+
+# %% ../../nbs/w02_sampling_parameters.ipynb #99713c57
+def room_for(prompt_token_ids: Sequence[int], params: SamplingParams,
+             config: "ModelConfig") -> int:
+    """Return how many tokens this request may add.
+
+    Raises ValueError for an empty prompt, for token ids outside of the vocabulary, and
+    for a request that does not fit into the context.
+    """
+    limit, length = config.max_position_embeddings, len(prompt_token_ids)
+    if length == 0:
+        raise ValueError("the prompt is empty, but the model needs a token to start "
+                         "from: give it some text")
+    for ids, what in ((prompt_token_ids, "prompt token id"),
+                      (params.stop_token_ids, "stop token id"),
+                      (params.allowed_token_ids or (), "allowed token id"),
+                      ([i for i, _ in params.logit_bias], "token id of logit_bias")):
+        if foreign := [i for i in ids if not 0 <= i < config.vocab_size]:
+            raise ValueError(f"{what} {foreign[0]} is outside this model's "
+                             f"vocabulary of {config.vocab_size:,} tokens: use the "
+                             "tokenizer that came with the model")
+    if length >= limit:
+        raise ValueError(f"prompt has {length:,} tokens but the model's context is "
+                         f"{limit:,}, and at least one token must fit after it: "
+                         "shorten the prompt")
+    if params.max_tokens is not None and length + params.max_tokens > limit:
+        raise ValueError(f"prompt has {length:,} tokens and max_tokens is "
+                         f"{params.max_tokens:,}, together "
+                         f"more than the model's context of {limit:,}: shorten the "
+                         f"prompt or ask for at most {limit - length:,}")
+    return limit - length if params.max_tokens is None else params.max_tokens
