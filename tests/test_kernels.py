@@ -47,7 +47,7 @@ def test_the_step_that_is_tried_for_its_memory_is_one_that_could_be(tokens):
 
 
 def test_the_card_s_engine_says_what_the_plain_one_says():
-    assert run("graph_engine.py", TRITON_INTERPRET="1").count("same") == 8
+    assert run("graph_engine.py", TRITON_INTERPRET="1").count("same") == 10
 
 
 def test_ranks_of_cards_say_what_the_plain_runner_says():
