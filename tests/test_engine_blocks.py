@@ -155,3 +155,16 @@ def test_an_empty_block_goes_before_one_with_content_whenever_it_came_back():
     pool.free_blocks([empty])
     assert list(pool.free_block_queue) == [empty, with_content]
     assert pool.get_new_blocks(1) == [empty] and cache.evictions == 0
+
+
+def test_a_name_stays_with_its_first_block():
+    """Two requests may compute the same text at once. The second block with it has no name, and can go by itself."""
+    cache = PrefixCache()
+    pool = BlockPool(3, cache.forget)
+    first, second = pool.get_new_blocks(2)
+    cache.register(pool, first, b"a name")
+    cache.register(pool, second, b"a name")
+    assert cache.blocks == {b"a name": first} and second not in pool.block_hashes
+    pool.free_blocks([second])
+    pool.get_new_blocks(2)  # the second's content is gone, and the name still leads to the first
+    assert cache.blocks == {b"a name": first}
