@@ -82,7 +82,7 @@ class SchedulerOutput:
     masks: tuple[np.ndarray, np.ndarray] | None = None
     # [B, K] draft tokens to be verified, -1 where there is none
     drafts: np.ndarray | None = None
-    most_guesses: int = 2**30  # that a draft model, if there is one, makes next
+    guess: bool = True  # whether the draft model, if there is one, makes the next ones
 
 
 class EngineCoreOutput(NamedTuple):

@@ -380,11 +380,10 @@ class DeviceStep:
             counts[:count] if lines > 1 else None, None, plan.samples, started.order,
             self.copy_to_host(slice(0, used)))
 
-    def fetch_guesses(self, pending: PendingOutput, count: int) -> None:
-        """Let `pending` wait for the guesses too, so many for each request, that a
-        draft model has made since."""
+    def fetch_guesses(self, pending: PendingOutput) -> None:
+        """Let `pending` wait for the guesses too that a draft model has made since."""
         sampled, counts, guesses = self.arrays[self.inputs.turn]
-        guesses = guesses.reshape(self.guesses.shape)[:count, : len(pending.tokens)]
+        guesses = guesses.reshape(self.guesses.shape)[:, : len(pending.tokens)]
         pending.event = self.copy_to_host(slice(len(sampled) + len(counts), None))
         pending.drafts = guesses.T
 
@@ -449,20 +448,19 @@ class DraftStep(DeviceStep):
         width = self.width if first else 1
         self.compiled.run(self.run, size_for(counts, self.singles, [], width))
 
-    def guess(self, plan: SchedulerOutput, filtered: bool) -> int:
-        """All passes after a step. Returns how many guesses each row has. filtered:
-        whether some request has top-k, top-p or min-p."""
-        count, requests = min(plan.most_guesses, self.after.num_guesses), len(plan.rows)
-        count = count if plan.samples.any() else 0
+    def guess(self, plan: SchedulerOutput, filtered: bool) -> bool:
+        """All passes after a step. Returns whether there are guesses. filtered: whether
+        some request has top-k, top-p or min-p."""
+        some, requests = bool(plan.samples.any()), len(plan.rows)
         self.find_lens(plan)
-        for j in range(max(count, 1)):
+        for j in range(self.after.num_guesses if some else 1):
             self.start_pass(plan, first=j == 0)
-            if count and filtered:
+            if some and filtered:
                 rows, ends = (self.inputs[n][:requests] for n in ("rows", "ends"))
                 scores = self.head.whole(self.scores[:requests])
                 self.draw(requests, scores, cuts=find_pivots(
                     scores, rows, self.batch.temperatures, self.batch.filters, ends))
-        return count
+        return some
 
     def find_lens(self, plan: SchedulerOutput) -> None:
         """How many tokens each text has after a step without guesses."""

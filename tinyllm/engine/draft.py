@@ -175,7 +175,8 @@ class DraftProbs:
         for one in new:
             self.whose[one.row] = one.params.seed is None and not one.params.greedy
         if new and self.marks is not None:
-            self.marks.copy_(torch.from_numpy(self.whose.astype(np.int32)))
+            self.marks.copy_(torch.from_numpy(self.whose.astype(np.int32)),
+                             non_blocking=True)
 
     def at_fixed_places(self) -> tuple[Tensor, Tensor]:
         """[rows] int32 on the device, 1 for each row with drawn guesses, kept up to
@@ -277,21 +278,20 @@ class DraftProposer:
             self.followed[one.row] = self.batch.tokens.shape[1]
         starts = np.minimum(self.followed[rows], plan.starts)
         self.followed[rows] = starts
-        if plan.most_guesses:
+        if plan.guess:
             # a row that is too far behind for this step goes on with a gap
             late = np.cumsum(plan.starts - starts) > self.most
             self.starts = np.where(late, plan.starts, starts)
             self.followed[rows] = plan.starts + plan.counts
 
     def propose(self, plan: SchedulerOutput, state: DraftState, passes=None) -> Tensor:
-        """Guesses for each row that samples, [B', k], written behind its text: K, or
-        the plan's most. The draft model runs k times, once if no row samples. passes:
-        what runs it, with the methods `first_logits` and `next_logits`; None: this
-        object."""
+        """Guesses for each row that samples, [B', K], written behind its text. The
+        draft model runs K times, once if no row samples. passes: what runs it, with the
+        methods `first_logits` and `next_logits`; None: this object."""
         rows, passes = plan.rows[plan.samples], passes or self
         drawn = self.probs.among(rows, state.rows.device)
         guesses = []
-        for j in range(min(plan.most_guesses, self.probs.k)):
+        for j in range(self.probs.k):
             logits = (passes.next_logits(plan, state, j) if j
                       else passes.first_logits(plan, state))
             if not len(rows):

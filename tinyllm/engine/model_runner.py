@@ -192,8 +192,13 @@ class ModelRunner:
             if filtered or self.judges_apart(plan):
                 step.decide_again(started, filtered)
             output = step.fetch(plan, started)
-            if self.draft_step is not None and plan.most_guesses:
-                self.make_guesses(plan, output, filtered)
+            if (self.draft_step is not None and plan.guess
+                    and self.draft_step.guess(plan, filtered)):
+                if self.link.is_first:  # it is enough that the device knows them
+                    shape = len(plan.rows), self.num_guesses
+                    output.drafts = np.zeros(shape, np.int64)
+                else:
+                    step.fetch_guesses(output)
             self.pending.append(output)
         self.return_tokens(plan)
 
@@ -202,14 +207,6 @@ class ModelRunner:
         have gathered all scores."""
         return (self.head.group is not None and plan.drafts is not None
                 and bool(self.draft_probs.whose[plan.rows].any()))
-
-    def make_guesses(self, plan: SchedulerOutput, output, filtered: bool) -> None:
-        """Let the draft model guess after a step whose `output` is on its way."""
-        count = self.draft_step.guess(plan, filtered)
-        if count and self.link.is_first:  # it is enough that the device knows them
-            output.drafts = np.zeros((len(plan.rows), count), np.int64)
-        elif count:
-            self.device_step.fetch_guesses(output, count)
 
     def run_general(self, plan: SchedulerOutput) -> None:
         """Any step: with guesses, with scores of prompts, on any device."""
@@ -294,7 +291,7 @@ class ModelRunner:
         # tokens after those that count are written over later
         self.batch.write_tokens(self.places_of(lines), lines.flat(tokens))
         drafts = []
-        if self.proposer is not None and plan.most_guesses:
+        if self.proposer is not None and plan.guess:
             state = DraftState.of(lines, tokens.clamp(min=0), counts,
                                   self.batch.tokens.shape[1] - 1)
             drafts = [self.proposer.propose(plan, state, passes)]

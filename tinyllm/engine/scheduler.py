@@ -174,11 +174,11 @@ class Scheduler:
         manager, queue = self.kv_cache_manager, self.queue
         for _ in range(self.batch.micro_batches):
             rows = self.batch.of_next_turn(queue.running_rows)
-            guesses = self.speculator.limit(len(rows)) if self.speculator else 0
-            if guesses and self.batch.has_unknown_tokens(rows):
+            guess = bool(self.speculator and self.speculator.limit(len(rows)))
+            if guess and self.batch.has_unknown_tokens(rows):
                 return None
             rows, counts, preempted, served = schedule_running(
-                manager, queue, self.budget, self.speculator if guesses else None)
+                manager, queue, self.budget, self.speculator if guess else None)
             self.num_preemptions += len(preempted)
             # while running requests wait for blocks, nobody starts who would take them
             self.short[self.batch.turn] = bool(preempted) or not served
@@ -189,7 +189,7 @@ class Scheduler:
                 if self.speculator:
                     self.speculator.begin_step()
                 return make_scheduler_output(manager, self.step, rows, counts, *new,
-                                             most_guesses=guesses)
+                                             guess=guess)
         return None
 
     def abort(self, request: Request) -> None:

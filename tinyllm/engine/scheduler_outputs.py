@@ -55,10 +55,10 @@ def update_drafts(speculator, batch: RunningBatch, scheduler_output: SchedulerOu
     samples, counts = scheduler_output.samples, runner_output.counts
     decodes = (not scheduler_output.new_requests and samples.all()
                and scheduler_output.counts.max() <= speculator.k + 1)
-    guesses, due = scheduler_output.most_guesses > 0, int(np.count_nonzero(samples))
-    speculator.end_step(due if decodes else 0, guesses,
+    guess, due = scheduler_output.guess, int(np.count_nonzero(samples))
+    speculator.end_step(due if decodes else 0, guess,
                         due if counts is None else int(counts.sum()))
-    if counts is None and not guesses:
+    if counts is None and not guess:
         batch.next_draft_token_ids[scheduler_output.rows] = -1
         return
     at = np.flatnonzero(samples)
@@ -67,9 +67,7 @@ def update_drafts(speculator, batch: RunningBatch, scheduler_output: SchedulerOu
         speculator.stats.observe(proposed, counts - 1)
     rows, drafts = scheduler_output.rows[at], runner_output.drafts
     live = batch.epoch[rows] == scheduler_output.epochs[at]
-    batch.next_draft_token_ids[rows[live]] = -1
-    if drafts is not None:
-        batch.next_draft_token_ids[rows[live], : drafts.shape[1]] = drafts[live]
+    batch.next_draft_token_ids[rows[live]] = -1 if drafts is None else drafts[live]
 
 # %% ../../nbs/w50_scheduler_outputs.ipynb #050f32b8
 def grammar_masks(batch: RunningBatch,
@@ -132,11 +130,11 @@ def unsent_blocks(manager: KVCacheManager, rows: np.ndarray):
 def make_scheduler_output(manager: KVCacheManager, step: int, rows: np.ndarray,
                           counts: np.ndarray, new_counts: list[int],
                           new_requests: list[NewRequestData],
-                          most_guesses: int = 0) -> SchedulerOutput:
+                          guess: bool = False) -> SchedulerOutput:
     """Write the step down: running rows and new requests, with their token counts.
 
-    Rows with one token to compute come first. most_guesses: that a draft model makes
-    for each row after the step.
+    Rows with one token to compute come first. guess: whether a draft model makes
+    guesses for the next step.
     """
     batch = manager.batch
     if new_requests:
@@ -154,7 +152,7 @@ def make_scheduler_output(manager: KVCacheManager, step: int, rows: np.ndarray,
     drafts = scheduled_drafts(batch, rows, counts) if batch.has_drafts else None
     return SchedulerOutput(step, rows, computed - counts, counts, samples,
                            batch.epoch[rows], tuple(new_requests), new_blocks, masks,
-                           drafts, most_guesses)
+                           drafts, guess)
 
 # %% ../../nbs/w50_scheduler_outputs.ipynb #6f8c43e7
 def count_new_tokens(batch: RunningBatch, rows: np.ndarray, tokens: np.ndarray,

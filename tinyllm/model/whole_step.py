@@ -109,7 +109,8 @@ def shortened(weight: Tensor) -> Tensor:
 
 def is_short(weight: Tensor) -> bool:
     """Whether bfloat16 holds these very numbers."""
-    return torch.equal(shortened(weight).to(weight.dtype), weight)
+    return (weight.dtype == torch.bfloat16
+            or torch.equal(shortened(weight).to(weight.dtype), weight))
 
 
 class WholeStep:
