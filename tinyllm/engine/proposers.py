@@ -230,8 +230,8 @@ class AdaptiveProposer:
         return self.comparisons[size]
 
     def limit(self, num_requests: int) -> int:
-        """Return the most draft tokens for each of so many decoding requests in the next
-        step; 0: it should have none, and make none."""
+        """Return the most draft tokens for each of so many decoding requests in the
+        next step; 0: it should have none, and make none."""
         if not self.config.adaptive:
             return self.k
         # where not even right ones would pay, none are tried
