@@ -488,7 +488,9 @@ class LaunchedExecutor:
         fits: list[int] = [0] * world
         dist.all_gather_object(fits, self.me.blocks())
         self.num_blocks = min(fits)
-        self.start, self.close = self.me.start, dist.destroy_process_group
+        self.start = self.me.start
+        # at the latest when the process ends, which would abort with its group alive
+        self.close = weakref.finalize(self, dist.destroy_process_group)
 
     def submit(self, plan: SchedulerOutput) -> None:
         """This rank's part of the step."""
